@@ -1,0 +1,70 @@
+# Every target sets up what it needs: a machine with Python 3.11, gcc, git and a package registry is enough.
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+CLI     := $(BIN)/sentifuse
+READY   := $(VENV)/.ready
+
+DATASET ?=
+PROFILE ?=
+ROOT    ?=
+WEIGHTS ?=
+HEAD    ?= itin
+SEED    ?= 0
+SPLIT   ?= test
+SEEDS   ?= 0 1 2 3 4
+ARGS    ?=
+
+# `extract`, `data` and `cache` are folders too: without .PHONY these targets would do nothing.
+.PHONY: help setup demo extract train evaluate test check bench wheel clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@echo "make TARGET [NAME=value ...]"; echo
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
+	@echo; echo "After 'make setup' the command is $(CLI) (or activate the environment: source $(BIN)/activate)."
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "sentifuse needs Python 3.11 or newer; '$(PYTHON)' is `$(PYTHON) --version`. Run: make setup PYTHON=python3.11"; exit 5; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
+	@touch $@
+
+setup: $(READY)  ## make the environment .venv with the exact tested versions (about 6 GB, most of it torch)
+	@echo "ready: $(CLI) --help"
+
+demo: $(READY)  ## the whole job on the embedded sample: prepare, extract, train, evaluate (offline, 2 minutes)
+	@$(BIN)/python -m sentifuse.commands.demo $(ARGS)
+
+extract: $(READY)  ## stage 1: DATASET=mvsa_single [ROOT=folder] [PROFILE=name or file] [WEIGHTS=folder] [ARGS=...]
+	@$(CLI) extract $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root $(ROOT)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
+
+train: $(READY)  ## stage 2: [HEAD=itin] [DATASET=...] [SEED=0] [ARGS=...]
+	@$(CLI) train --head $(HEAD) --seed $(SEED) $(if $(DATASET),--dataset $(DATASET)) $(ARGS)
+
+evaluate: $(READY)  ## metrics of the run last trained: [SPLIT=test] [ARGS="--run folder"]
+	@$(CLI) evaluate --split $(SPLIT) $(ARGS)
+
+test: $(READY)  ## the default tests (3 minutes at most on two cores)
+	@$(BIN)/pytest -q -n 2 -m "not slow and not stress"
+
+check: $(READY) build/typing/sentifuse  ## everything CI runs beside `make test`: ruff, mypy, slow tests, wheel
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -n 2 -m "slow or stress"
+
+build/typing/sentifuse:
+	@mkdir -p build/typing && ln -sfn ../.. $@
+
+bench: $(READY)  ## measure, print ratios, write artifacts/bench/*.json: [DATASET=mvsa_single]
+	@$(BIN)/python bench/seeds.py $(if $(DATASET),--dataset $(DATASET)) --seeds $(SEEDS) $(ARGS)
+
+wheel: $(READY)  ## build the source archive and the wheel into dist/
+	@rm -rf build/lib build/bdist.* && $(BIN)/python -m build --quiet && ls dist
+
+clean:  ## remove what was built; artifacts/ and .venv/ stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

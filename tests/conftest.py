@@ -1,0 +1,48 @@
+"""Fixtures shared by all rooms' tests."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a hub; set before huggingface_hub is imported
+
+WORDS = ("positive", "neutral", "negative")
+COLOURS = {"positive": (240, 200, 40), "neutral": (140, 140, 140), "negative": (30, 30, 90)}
+TEXTS = {"positive": "what a lovely day", "neutral": "a box on the street", "negative": "this is awful and sad"}
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the full data, which lies beside the project on some machines and is never part of it."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "mvsa_single" / "labelResultAll.txt").is_file():
+        pytest.skip(f"full data not there: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_small_mvsa() -> Callable[..., Path]:
+    """Writes, or adds to, a small dataset in MVSA-Single's own layout: plain coloured pictures, one-line tweets."""
+    return _write_small_mvsa
+
+
+def _write_small_mvsa(root: Path, count: int, *, first: int = 1) -> Path:
+    """`count` pairs with ids from `first`; every seventh pair that is not neutral contradicts itself."""
+    data = root / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i in range(first, first + count):
+        text_word = WORDS[i % 3]
+        opposite = {"positive": "negative", "negative": "positive", "neutral": "neutral"}[text_word]
+        image_word = opposite if i % 7 == 0 else text_word
+        red, green, blue = COLOURS[image_word]
+        Image.new("RGB", (24, 24 + i % 5), (red, green, (blue + i) % 256)).save(data / f"{i}.jpg")
+        (data / f"{i}.txt").write_bytes(f"{TEXTS[text_word]} number {i}\n".encode("gb18030"))
+        rows.append(f"{i}\t{text_word},{image_word}")
+    label_file = root / "labelResultAll.txt"
+    old = label_file.read_text("ascii").splitlines() if label_file.exists() else ["ID\ttext,image"]
+    label_file.write_bytes(("\r\n".join([*old, *rows]) + "\r\n").encode("ascii"))
+    return root
