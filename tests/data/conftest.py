@@ -1,0 +1,30 @@
+"""Small real datasets on disk for the tests of the data room."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+MakeMvsa = Callable[..., Path]
+
+
+@pytest.fixture
+def make_mvsa(tmp_path: Path) -> MakeMvsa:
+    """Writes an MVSA folder from id -> "text,image" (tabs between annotators); every pair gets a text and an image."""
+
+    def make(
+        rows: Mapping[str, str], *, folder: str = "mvsa", texts: Mapping[str, bytes] | None = None, tail: bytes = b""
+    ) -> Path:
+        root = tmp_path / folder
+        (root / "data").mkdir(parents=True, exist_ok=True)
+        lines = ["ID\ttext,image", *(f"{id_}\t{words}" for id_, words in rows.items())]
+        (root / "labelResultAll.txt").write_bytes("".join(f"{line}\r\n" for line in lines).encode() + tail)
+        for number, id_ in enumerate(rows):
+            image = Image.new("RGB", (8, 8), (number % 256, 90, 40))
+            image.save(root / "data" / f"{id_}.jpg", "JPEG")
+            text = (texts or {}).get(id_, f"tweet {id_} \n".encode())
+            (root / "data" / f"{id_}.txt").write_bytes(text)
+        return root
+
+    return make
