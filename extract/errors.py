@@ -1,0 +1,46 @@
+"""The errors of extraction: what is missing and what does not fit. Knows nothing about how models are loaded."""
+
+from collections.abc import Sequence
+
+from sentifuse import ResourceError
+
+__all__ = ["MissingModel", "ModelMismatch", "ModelsMissing"]
+
+
+class MissingModel(ResourceError):
+    """One model cannot be had; the message names it, its pinned digest, the places looked at and what to do."""
+
+
+class ModelMismatch(ResourceError):
+    """A model file is there but is not the one meant: another digest or architecture, torn, tensors missing."""
+
+
+class ModelsMissing(ResourceError):
+    """Everything a profile needs and cannot have, in one message.
+
+    Parameters
+    ----------
+    profile
+        Name of the profile.
+    missing
+        Pairs of an encoder's name and the error that says why its model is not there.
+    available
+        The encoders whose models are there.
+    """
+
+    def __init__(self, profile: str, missing: Sequence[tuple[str, ResourceError]], available: Sequence[str]) -> None:
+        self.profile = profile
+        self.missing = tuple(missing)
+        self.available = tuple(available)
+        count = len(self.missing)
+        lines = [f"profile {profile!r} needs {count} model{'s' if count > 1 else ''} that cannot be had:"]
+        lines += [f"  {name}: {error}" for name, error in self.missing]
+        ways = []
+        if self.available:
+            ways.append(f"leave them out with --skip-missing (runs {', '.join(self.available)})")
+        ways += [f"--profile {other}" for other in ("offline", "tiny") if other != profile]
+        lines.append(f"Works now: {', or '.join(ways)}")
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[type["ModelsMissing"], tuple[object, ...]]:
+        return type(self), (self.profile, self.missing, self.available)

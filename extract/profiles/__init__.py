@@ -1,0 +1,1 @@
+"""The profiles that come with the package: TOML files, read by `sentifuse.extract.profile`."""

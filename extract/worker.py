@@ -1,0 +1,257 @@
+"""Computes shards: rows → loader threads → batches → one forward pass per backbone → staged shard files.
+
+A worker lives on one device and gets a stream of tasks. Encoders that name the same model share one forward pass;
+each writes its own feature set. Batches never cross a shard, so a shard's bytes do not depend on what else is done.
+Commits nothing: the one committer is `runner.py`.
+"""
+
+import hashlib
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentifuse import DataError
+from sentifuse.cache.featureset import FeatureSet
+from sentifuse.cache.spec import Row
+from sentifuse.cache.writer import StagedShard, stage_shard
+from sentifuse.data.images import UnreadableImage, read_image
+from sentifuse.extract.encoder import Array, Backbone, Encoder, EncoderPlan, RowValues
+from sentifuse.extract.plan import RowInput
+
+Outcome = Mapping[str, Array] | str  # the values of a row, or the status that says why it has none
+
+REASON_LIMIT = 200  # characters; a stored status stays a line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTask:
+    """The rows of one shard, for every feature set that plans exactly these rows."""
+
+    rows: tuple[RowInput, ...]
+    targets: tuple[tuple[str, int], ...]  # (encoder, shard number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResult:
+    """What became of a task: staged files, to be committed, and what they cost."""
+
+    staged: tuple[tuple[str, StagedShard], ...]
+    stats: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """Everything a worker process needs; picklable."""
+
+    plans: Mapping[str, EncoderPlan]
+    feature_sets: Mapping[str, FeatureSet]
+    root: Path
+    loader_count: int
+    batch_rows: int
+
+
+@dataclass(slots=True)
+class _Stats:
+    """Seconds spent per stage of one task."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, stage: str, started: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+def build_encoders(plans: Mapping[str, EncoderPlan], device: str) -> dict[str, Encoder]:
+    """Load the models of several encoders; those with equal backbones share one."""
+    shared: dict[str, Backbone] = {}
+    return {name: plan.build(device=device, share=shared) for name, plan in plans.items()}
+
+
+def make_worker(
+    spec: WorkerSpec,
+    encoders: Mapping[str, Encoder] | None,
+    on_rows: Callable[[int], None] | None,
+    device: str,
+) -> Callable[[Iterator[ShardTask]], Iterator[ShardResult]]:
+    """Load the models onto a device and return the function that turns tasks into results.
+
+    Parameters
+    ----------
+    encoders
+        Encoders already on that device, in the process that has them; None: load them here.
+    on_rows
+        Called with the number of rows finished since the last call; only of use inside one process.
+    """
+    loaded = build_encoders(spec.plans, device) if encoders is None else encoders
+
+    def work(tasks: Iterator[ShardTask]) -> Iterator[ShardResult]:
+        with ThreadPoolExecutor(spec.loader_count) as loaders, ThreadPoolExecutor(1) as writer:
+            waiting: deque[Future[ShardResult]] = deque()
+            try:
+                for task in tasks:
+                    rows, stats = _compute(task, spec, loaded, loaders, on_rows)
+                    waiting.append(writer.submit(_stage, task, rows, spec, stats, device))
+                    while len(waiting) > 1:  # one shard is written while the next is computed
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                loaders.shutdown(wait=False, cancel_futures=True)
+
+    return work
+
+
+def _stage(
+    task: ShardTask, rows: Mapping[str, Sequence[Row]], spec: WorkerSpec, stats: _Stats, device: str
+) -> ShardResult:
+    started = time.perf_counter()
+    staged = tuple((name, stage_shard(spec.feature_sets[name], number, rows[name])) for name, number in task.targets)
+    stats.add("write", started)
+    return ShardResult(
+        staged=staged,
+        stats={
+            "rows": len(task.rows),
+            "device": device,
+            "seconds": {stage: round(value, 3) for stage, value in sorted(stats.seconds.items())},
+            "status": {name: _counted(rows[name]) for name, _ in task.targets},
+            "not_ok": {
+                name: {row.id: row.status for row in rows[name] if row.status not in {"ok", "missing"}}
+                for name, _ in task.targets
+            },
+        },
+    )
+
+
+def _counted(rows: Iterable[Row]) -> dict[str, int]:
+    return dict(sorted(Counter(row.status.split(":")[0] for row in rows).items()))
+
+
+def _compute(
+    task: ShardTask,
+    spec: WorkerSpec,
+    encoders: Mapping[str, Encoder],
+    loaders: ThreadPoolExecutor,
+    on_rows: Callable[[int], None] | None,
+) -> tuple[dict[str, list[Row]], _Stats]:
+    """All rows of a task, for each of its encoders, in the task's order."""
+    stats = _Stats()
+    keys = {name: spec.plans[name].backbone_key for name, _ in task.targets}
+    backbones = {key: encoders[name].backbone for name, key in keys.items()}
+    readers = {key: [encoders[name] for name in keys if keys[name] == key] for key in backbones}
+    outcomes: dict[str, list[Outcome]] = {name: [row.status for row in task.rows] for name in keys}
+    buckets: dict[tuple[str, Hashable], list[tuple[int, Any]]] = {}
+
+    def flush(key: str, batch: list[tuple[int, Any]]) -> None:
+        prepared = [item for _, item in batch]
+        started = time.perf_counter()
+        outputs = backbones[key].forward(prepared)
+        stats.add("forward", started)
+        started = time.perf_counter()
+        for encoder in readers[key]:
+            for (position, _), values in zip(batch, encoder.read(outputs, prepared), strict=True):
+                outcomes[encoder.name][position] = _outcome(values)
+        stats.add("read", started)
+
+    ready = [i for i, row in enumerate(task.rows) if row.status == "ok"]
+    for position, loaded in _prefetch(loaders, task.rows, ready, spec, backbones, stats):
+        for key, item in loaded.items():
+            if isinstance(item, str):
+                for encoder in readers[key]:
+                    outcomes[encoder.name][position] = item
+                continue
+            bucket_key = (key, backbones[key].batch_key(item))
+            bucket = buckets.setdefault(bucket_key, [])
+            bucket.append((position, item))
+            if len(bucket) == spec.batch_rows:
+                flush(key, buckets.pop(bucket_key))
+        if on_rows:
+            on_rows(1)
+    for (key, _), bucket in buckets.items():
+        flush(key, bucket)
+    if on_rows:
+        on_rows(len(task.rows) - len(ready))
+    rows = {
+        name: [_row(source, outcome) for source, outcome in zip(task.rows, outcomes[name], strict=True)]
+        for name, _ in task.targets
+    }
+    return rows, stats
+
+
+def _row(source: RowInput, outcome: Outcome) -> Row:
+    if isinstance(outcome, str):
+        return Row(id=source.id, digest=source.digest, status=outcome, values=None)
+    return Row(id=source.id, digest=source.digest, status="ok", values=outcome)
+
+
+def _outcome(values: RowValues) -> Outcome:
+    """The values, or why this row cannot be stored: a feature that is not a number is not a feature."""
+    if isinstance(values, DataError):
+        return _reason("failed", str(values))
+    for name, array in values.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return _reason("failed", f"{name} holds NaN or infinite values")
+    return values
+
+
+def _prefetch(
+    loaders: ThreadPoolExecutor,
+    rows: Sequence[RowInput],
+    ready: Sequence[int],
+    spec: WorkerSpec,
+    backbones: Mapping[str, Backbone],
+    stats: _Stats,
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Loaded rows in order, with at most two batches in flight, so that memory stays flat."""
+    window = 2 * spec.batch_rows
+    flying: deque[tuple[int, Future[Mapping[str, Any]]]] = deque()
+    source = iter(ready)
+
+    def submit() -> None:
+        for position in source:
+            flying.append((position, loaders.submit(_load, rows[position], spec.root, backbones)))
+            if len(flying) >= window:
+                return
+
+    submit()
+    while flying:
+        position, future = flying.popleft()
+        started = time.perf_counter()
+        loaded = future.result()
+        stats.add("wait for loading", started)
+        yield position, loaded
+        submit()
+
+
+def _load(row: RowInput, root: Path, backbones: Mapping[str, Backbone]) -> Mapping[str, Any]:
+    """One row, read and preprocessed for every backbone; a string says why it cannot be."""
+    try:
+        image = _read_checked_image(row, root) if row.image_path else None
+    except UnreadableImage as error:
+        return dict.fromkeys(backbones, _reason("unreadable", error.reason))
+    except (DataError, OSError) as error:
+        return dict.fromkeys(backbones, _reason("failed", str(error)))
+    loaded: dict[str, Any] = {}
+    for key, backbone in backbones.items():
+        try:
+            loaded[key] = backbone.prepare(image, row.text if "text" in backbone.inputs else None)
+        except (DataError, ValueError, OSError) as error:
+            loaded[key] = _reason("failed", str(error))
+    return loaded
+
+
+def _read_checked_image(row: RowInput, root: Path) -> Any:
+    raw = (root / row.image_path).read_bytes()
+    # A feature must belong to the bytes whose digest stands beside it.
+    if hashlib.sha256(raw).hexdigest() != row.image_digest:
+        raise DataError("the image changed since the dataset was prepared; run `sentifuse data prepare` again")
+    return read_image(raw)
+
+
+def _reason(kind: str, message: str) -> str:
+    line = " ".join(message.split())
+    return f"{kind}: {line[:REASON_LIMIT]}"
