@@ -1,0 +1,135 @@
+"""Logistic regression on the pooled text and image vectors: the baseline that a fusion head has to beat.
+
+scikit-learn learns it; the learned numbers are kept as torch buffers, so that saving, loading and evaluating take the
+same path as every other head. Its C is chosen on the validation part from a fixed grid and is never weakened.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, log_loss
+
+from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest
+from sentifuse.fuse.config import check_settings, setting
+from sentifuse.fuse.heads.head import Head, HeadOutput
+from sentifuse.fuse.heads.pooled import pool
+from sentifuse.fuse.heads.standardise import CONSTANT
+
+# Shapes: N pairs, D = Dx + Dv, K classes.
+
+GRID = (
+    1e-5,
+    3e-5,
+    1e-4,
+    3e-4,
+    1e-3,
+    3e-3,
+    1e-2,
+    3e-2,
+    1e-1,
+    3e-1,
+    1.0,
+    3.0,
+    10.0,
+)  # inverse strength of the L2 penalty
+FIT_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRegConfig:
+    """Settings of the logistic regression."""
+
+    c: float | None = setting(None, "inverse strength of the L2 penalty; none: chosen from the grid", low=1e-9)
+    max_iterations: int = setting(20000, "limit of L-BFGS; a fit that reaches it is refused", low=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+class LogReg(Head):
+    """Multinomial logistic regression on standardised [mean of token states ; context vector]."""
+
+    description = "logistic regression on [mean token state ; context vector], C chosen on validation"
+    needs = (
+        FieldRequest(encoder="tokens", field="states"),
+        FieldRequest(encoder="context", field="vector"),
+    )
+    Config = LogRegConfig
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
+    has_closed_fit = True
+
+    config: LogRegConfig
+    mean: torch.Tensor
+    scale: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor
+    c: torch.Tensor
+
+    def __init__(self, config: LogRegConfig, widths: Mapping[str, int], class_count: int) -> None:
+        super().__init__(config, widths, class_count)
+        width = sum(widths[request.key] for request in self.needs)
+        # float64: scikit-learn learns in it, and the same numbers must come out of forward.
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(width, dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros(class_count, width, dtype=torch.float64))
+        self.register_buffer("bias", torch.zeros(class_count, dtype=torch.float64))
+        self.register_buffer("c", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, batch: Batch) -> HeadOutput:
+        """Logits (B, K) in float64; a missing modality counts as its mean, that is 0 after standardisation."""
+        x = torch.cat(
+            [((v - m) / s).masked_fill(~has_value[:, None], 0.0) for v, has_value, m, s in self._parts(batch)], -1
+        )
+        return HeadOutput(logits=x @ self.weight.T + self.bias)
+
+    def fit(self, train: BatchSource, val: BatchSource) -> list[dict[str, Any]]:
+        """Learn every C of the grid on `train`, keep the best validation accuracy (ties: the lower log-loss)."""
+        x_raw, y = self._pooled(train)
+        mean, scale = x_raw.mean(0), x_raw.std(0)
+        scale[scale <= CONSTANT * np.finfo(np.float64).eps * np.abs(mean)] = 1.0  # a feature that never varies
+        x, (x_val_raw, y_val) = (x_raw - mean) / scale, self._pooled(val)
+        x_val = (x_val_raw - mean) / scale
+        model = LogisticRegression(max_iter=self.config.max_iterations, tol=1e-5, warm_start=True)
+        classes = np.arange(self.class_count)
+        history: list[dict[str, Any]] = []
+        best: tuple[float, float] | None = None
+        for c in GRID if self.config.c is None else (self.config.c,):
+            model.set_params(C=c).fit(x, y)  # from strong to weak penalty: each start is near its end
+            accuracy = float(accuracy_score(y_val, model.predict(x_val)))
+            loss = float(log_loss(y_val, model.predict_proba(x_val), labels=classes))
+            history.append({"c": c, "val_accuracy": accuracy, "val_loss": loss, "iterations": int(model.n_iter_[0])})
+            if best is None or (accuracy, -loss) > best:
+                best = (accuracy, -loss)
+                self._keep(model, mean, scale, c)
+        return history
+
+    def _keep(self, model: LogisticRegression, mean: Any, scale: Any, c: float) -> None:
+        weight, bias = model.coef_, model.intercept_
+        if len(weight) == 1:  # two classes: scikit-learn keeps the logit of the second alone
+            weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
+        for buffer, value in ((self.mean, mean), (self.scale, scale), (self.weight, weight), (self.bias, bias)):
+            buffer.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+        self.c.fill_(c)
+
+    def _parts(self, batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
+        parts, start = [], 0
+        for request in self.needs:
+            values = batch.values[request.key].to(self.mean)
+            vector, has_value = pool(replace(batch, values={request.key: values}), request.key)
+            end = start + vector.shape[-1]
+            parts.append((vector, has_value, self.mean[start:end], self.scale[start:end]))
+            start = end
+        return parts
+
+    def _pooled(self, source: BatchSource) -> tuple[Any, Any]:
+        """x (N, D) float64 before standardisation, y (N,)."""
+        if source.labels is None:
+            raise ValueError("logistic regression needs labels")
+        x = np.zeros((len(source), self.mean.numel()))
+        for rows, batch in source.batches(FIT_BATCH):
+            x[rows] = torch.cat([vector for vector, _, _, _ in self._parts(batch)], -1).numpy()
+        return x, source.labels

@@ -1,0 +1,137 @@
+"""Which pairs of a part can be used: labelled, with every needed feature; the others are kept by name with the reason.
+
+Joins labels, a split's part and feature sets by id. Knows nothing of heads or tensors.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentifuse import CacheError
+from sentifuse.cache.current import read_current
+from sentifuse.cache.featureset import open_feature_set
+from sentifuse.cache.reader import FeatureReader
+from sentifuse.data.labels import Labels
+from sentifuse.data.manifest import Manifest, Pair
+from sentifuse.fuse.batches import FieldRequest, find_field
+
+SHOWN_IDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """The usable pairs of one part, and the others."""
+
+    ids: tuple[str, ...]
+    labels: np.ndarray[Any, np.dtype[np.int64]]  # (len(ids),) position in the list of classes
+    excluded: Mapping[str, str]  # id -> "encoder: status", or why there is no label
+
+    def class_counts(self, classes: Sequence[str]) -> dict[str, int]:
+        """How many usable pairs each class has."""
+        counts = np.bincount(self.labels, minlength=len(classes))
+        return {name: int(n) for name, n in zip(classes, counts, strict=True)}
+
+
+def encoders_of(requests: Sequence[FieldRequest]) -> tuple[str, ...]:
+    """The encoders that the requests name, each once, in order."""
+    return tuple(dict.fromkeys(request.encoder for request in requests))
+
+
+def open_features(artifacts: Path, dataset: str, requests: Sequence[FieldRequest]) -> dict[str, FeatureReader]:
+    """Readers of the feature sets last extracted, by encoder; every requested field is there.
+
+    Raises
+    ------
+    CacheError
+        An encoder was not extracted, or lacks a field; the message has the command to type.
+    """
+    current = read_current(artifacts / "cache" / dataset)
+    missing = [name for name in encoders_of(requests) if name not in current.encoders]
+    if missing:
+        raise CacheError(
+            f"{current.cache_dir}: expected features of {', '.join(encoders_of(requests))}, found "
+            f"{', '.join(sorted(current.encoders)) or 'none'}. "
+            f"Run: sentifuse extract --dataset {dataset} --encoders {','.join(missing)}"
+        )
+    readers = {name: FeatureReader(open_feature_set(current.directory(name))) for name in encoders_of(requests)}
+    for request in requests:
+        find_field(readers, request)
+    return readers
+
+
+def select_samples(
+    part_ids: Sequence[str],
+    labels: Labels,
+    target: str,
+    readers: Mapping[str, FeatureReader],
+    requests: Sequence[FieldRequest],
+    manifest: Manifest,
+) -> Samples:
+    """The pairs of a part that have a label and every feature that is not optional.
+
+    Raises
+    ------
+    CacheError
+        A pair is in no row of a feature set, or its row was made from another input than the manifest names now.
+    """
+    known = labels.by_id(target)
+    pairs = manifest.by_id()
+    required = {request.encoder for request in requests if not request.optional}
+    positions = {name: position for position, name in enumerate(labels.classes)}
+    _refuse_unknown_or_stale(part_ids, readers, pairs)
+    ids, numbers, excluded = [], [], {}
+    for id_ in part_ids:
+        reasons = [f"{name}: {readers[name].status(id_)}" for name in sorted(required) if _status(readers, name, id_)]
+        if id_ not in known:
+            excluded[id_] = f"no {target}"
+        elif reasons:
+            excluded[id_] = "; ".join(reasons)
+        else:
+            ids.append(id_)
+            numbers.append(positions[known[id_]])
+    return Samples(ids=tuple(ids), labels=np.array(numbers, dtype=np.int64), excluded=excluded)
+
+
+def digest_ids(ids: Sequence[str]) -> str:
+    """SHA-256 of a list of ids, in any order: what a run remembers of a part of the split."""
+    return sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def count_reasons(excluded: Mapping[str, str]) -> dict[str, int]:
+    """How many pairs were left out, by reason."""
+    counts: dict[str, int] = {}
+    for reason in excluded.values():
+        counts[reason] = counts.get(reason, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _status(readers: Mapping[str, FeatureReader], encoder: str, id_: str) -> bool:
+    return readers[encoder].status(id_) != "ok"
+
+
+def _refuse_unknown_or_stale(
+    part_ids: Sequence[str], readers: Mapping[str, FeatureReader], pairs: Mapping[str, Pair]
+) -> None:
+    for encoder, reader in readers.items():
+        unknown = [id_ for id_ in part_ids if id_ not in reader]
+        stale = [id_ for id_ in part_ids if id_ in reader and id_ in pairs and _is_stale(reader, pairs[id_])]
+        for ids, what in ((unknown, "are in no row"), (stale, "have changed since they were encoded")):
+            if ids:
+                names = ", ".join(ids[:SHOWN_IDS]) + (", …" if len(ids) > SHOWN_IDS else "")
+                raise CacheError(
+                    f"feature set {encoder} ({reader.fingerprint[:12]}): {len(ids)} of {len(part_ids)} pairs {what}: "
+                    f"{names}. Run extract again for this dataset: it computes these rows only"
+                )
+
+
+def _is_stale(reader: FeatureReader, pair: Pair) -> bool:
+    """Whether a row was made from other bytes than the manifest names; an encoder reads the image, the text or both."""
+    digest = reader.digest(pair.id)
+    both = sha256(f"{pair.image_digest}:{pair.text_digest}".encode("ascii")).hexdigest()
+    if digest:
+        return digest not in (pair.image_digest, pair.text_digest, both)
+    return pair.image_status == "ok" and pair.text_status == "ok"

@@ -1,0 +1,245 @@
+"""Train one head on one dataset's cached features: everything is checked first, the run directory appears last.
+
+Reads the training and the validation part of the split; the test part is never asked for.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+
+import sentifuse
+from sentifuse import ConfigError, ResourceError, TrainingError
+from sentifuse.cache.current import read_current
+from sentifuse.cache.reader import FeatureReader
+from sentifuse.data.card import read_card
+from sentifuse.data.labels import TARGETS, Labels, read_labels
+from sentifuse.data.manifest import read_manifest
+from sentifuse.data.splits import PROTOCOLS, read_split
+from sentifuse.fuse.batches import BatchSource, FieldRequest
+from sentifuse.fuse.config import ResolvedConfig, resolve
+from sentifuse.fuse.heads import load_head
+from sentifuse.fuse.heads.head import Head
+from sentifuse.fuse.infer import infer_logits, softmax
+from sentifuse.fuse.loop import EpochReport, FitResult, fit_head
+from sentifuse.fuse.metrics import score
+from sentifuse.fuse.run import (
+    FORMAT_VERSION,
+    Predictions,
+    RunDirectory,
+    check_runs_folder,
+    count_parameters,
+    describe_feature_set,
+    run_name,
+    write_run,
+)
+from sentifuse.fuse.samples import Samples, count_reasons, digest_ids, open_features, select_samples
+
+PARTS = ("train", "val")
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What to train, on what, and how. `None` takes the dataset card's value."""
+
+    artifacts: Path
+    dataset: str
+    head: str
+    preset: str = "default"
+    seed: int = 0  # of the split and of everything random in the training
+    protocol: str | None = None
+    rule: str | None = None
+    target: str = "label"
+    overrides: Mapping[str, Any] | None = None  # `--set key=value`
+    device: str = "auto"
+    command: tuple[str, ...] = ()  # the command line, for the record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inputs:
+    """What a training starts from, all of it checked."""
+
+    labels: Labels
+    protocol: str
+    requests: tuple[FieldRequest, ...]
+    readers: Mapping[str, FeatureReader]
+    split: Mapping[str, tuple[str, ...]]
+    samples: Mapping[str, Samples]
+
+    def source(self, part: str) -> BatchSource:
+        samples = self.samples[part]
+        return BatchSource(self.readers, self.requests, samples.ids, samples.labels, reuse=True)
+
+
+def train(request: TrainRequest, progress: Callable[[EpochReport], None] | None = None) -> RunDirectory:
+    """Train and write a run directory.
+
+    Raises
+    ------
+    ConfigError
+        Unknown head, preset, setting, protocol, rule, target or device.
+    DataError
+        The dataset is not prepared, or the artefacts folder cannot be written.
+    CacheError
+        A feature that the head needs was not extracted, or is out of date.
+    ResourceError
+        The device is not there.
+    TrainingError
+        No usable pairs, a class without training pairs, or a loss that is not finite.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    head_class = load_head(request.head)
+    config = resolve(
+        request.head,
+        head_class.Config,
+        head_class.PRESETS,
+        preset=request.preset,
+        overrides=request.overrides,
+        dataset=request.dataset,
+    )
+    _check_request(request)
+    device = torch.device("cpu") if head_class.has_closed_fit else find_device(request.device)
+    inputs = _read_inputs(request, head_class.requests(config.head))
+    runs = check_runs_folder(request.artifacts)
+
+    train_source, val_source = inputs.source("train"), inputs.source("val")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(request.seed)
+        head = head_class(config.head, train_source.widths, len(inputs.labels.classes)).to(device)
+    prepared = time.perf_counter()
+    result = fit_head(head, config.train, train_source, val_source, seed=request.seed, device=device, progress=progress)
+    fitted = time.perf_counter()
+    predictions = Predictions(
+        ids=inputs.samples["val"].ids,
+        labels=inputs.samples["val"].labels,
+        probabilities=softmax(infer_logits(head, val_source, device=device)),
+        classes=inputs.labels.classes,
+    )
+    metrics = score(predictions.labels, predictions.predicted, inputs.labels.classes)
+    document = _document(request, config, inputs, head, result, metrics, device) | {
+        "created": started.isoformat(timespec="seconds"),
+        "timings": {"prepare_s": round(prepared - clock, 3), "fit_s": round(fitted - prepared, 3)},
+        "evaluations": {},
+    }
+    name = run_name(started, head=request.head, dataset=request.dataset, protocol=inputs.protocol, seed=request.seed)
+    return write_run(
+        runs, name, document=document, history=result.history, head=head, predictions=predictions, metrics=metrics
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Raises
+    ------
+    ConfigError, ResourceError
+        No such kind of device; or it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise ConfigError.unknown("device", name, ("auto", "cpu", "cuda", "cuda:0"), where="--device")
+    if kind == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= count:
+        raise ResourceError(f"--device {name}: expected a CUDA device of this number, found {count}. Use --device cpu")
+    return torch.device("cuda", int(number or 0))
+
+
+def _check_request(request: TrainRequest) -> None:
+    if request.target not in TARGETS:
+        raise ConfigError.unknown("target", request.target, TARGETS, where="--target")
+    if request.protocol is not None and request.protocol not in PROTOCOLS:
+        raise ConfigError.unknown("protocol", request.protocol, PROTOCOLS, where="--protocol")
+    if not 0 <= request.seed <= MAX_SEED:
+        raise ConfigError(f"--seed: expected a whole number from 0 to {MAX_SEED}, found {request.seed}")
+
+
+def _read_inputs(request: TrainRequest, requests: tuple[FieldRequest, ...]) -> _Inputs:
+    dataset_dir = request.artifacts / "datasets" / request.dataset
+    card = read_card(dataset_dir)
+    readers = open_features(request.artifacts, request.dataset, requests)
+    labels = read_labels(dataset_dir, request.rule)
+    protocol = card.protocol if request.protocol is None else request.protocol
+    split = read_split(dataset_dir, protocol=protocol, seed=request.seed, rule=labels.rule, parts=PARTS)
+    manifest = read_manifest(dataset_dir)
+    samples = {part: select_samples(split[part], labels, request.target, readers, requests, manifest) for part in PARTS}
+    _refuse_useless(request, labels, samples)
+    return _Inputs(labels=labels, protocol=protocol, requests=requests, readers=readers, split=split, samples=samples)
+
+
+def _refuse_useless(request: TrainRequest, labels: Labels, samples: Mapping[str, Samples]) -> None:
+    where = f"head {request.head} on {request.dataset}"
+    if len(labels.classes) < 2:
+        raise TrainingError(f"{where}: expected at least two classes, found {list(labels.classes)}. Label more pairs")
+    for part in PARTS:
+        if not samples[part].ids:
+            reasons = "; ".join(f"{n} pairs {reason}" for reason, n in count_reasons(samples[part].excluded).items())
+            raise TrainingError(
+                f"{where}: expected usable pairs in the {part} part, found none ({reasons or 'the part is empty'}). "
+                "Extract the missing features, choose a head that does not need them, or another --protocol"
+            )
+    counts = samples["train"].class_counts(labels.classes)
+    empty = [name for name, n in counts.items() if n == 0]
+    if empty:
+        raise TrainingError(
+            f"{where}: expected training pairs of every class, found none of {', '.join(empty)} ({counts}). "
+            "Choose another --seed or --protocol, or label more pairs"
+        )
+
+
+def _document(
+    request: TrainRequest,
+    config: ResolvedConfig,
+    inputs: _Inputs,
+    head: Head,
+    result: FitResult,
+    metrics: Mapping[str, Any],
+    device: torch.device,
+) -> dict[str, Any]:
+    averages = ("accuracy", "f1_weighted", "f1_macro", "balanced_accuracy")
+    return {
+        "format": FORMAT_VERSION,
+        "head": request.head,
+        "preset": request.preset,
+        "config": config.to_json(),
+        "dataset": request.dataset,
+        "profile": read_current(request.artifacts / "cache" / request.dataset).profile,
+        "rule": inputs.labels.rule,
+        "target": request.target,
+        "classes": list(inputs.labels.classes),
+        "protocol": inputs.protocol,
+        "seed": request.seed,
+        "split": {part: {"n": len(inputs.split[part]), "digest": digest_ids(inputs.split[part])} for part in PARTS},
+        "feature_sets": {name: describe_feature_set(reader) for name, reader in inputs.readers.items()},
+        "widths": head.widths,
+        "samples": {
+            part: {"n": len(found.ids), "classes": found.class_counts(inputs.labels.classes)}
+            for part, found in inputs.samples.items()
+        },
+        "excluded": {part: dict(found.excluded) for part, found in inputs.samples.items()},
+        "parameters": count_parameters(head),
+        "best": {"epoch": result.best_epoch, "val_accuracy": result.val_accuracy, "val_loss": result.val_loss},
+        "epochs_run": len(result.history),
+        "validation": {name: metrics[name] for name in averages},
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "sentifuse": sentifuse.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+        "command": list(request.command),
+    }
