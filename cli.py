@@ -1,0 +1,100 @@
+"""The command line `sentifuse`: parse, call, print. Imports only the standard library and typer at the top.
+
+Errors of the project leave as one red line with their exit code (`--debug` shows the trace), Ctrl-C as 130, anything
+else is a bug and keeps its traceback. `python cli.py` on a clone that is not installed says how to install it.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+try:
+    import typer
+
+    import sentifuse
+    from sentifuse.commands import data, evaluate, extract, heads, profiles, train, weights
+    from sentifuse.commands.output import Output
+except ModuleNotFoundError as missing:
+    if missing.name not in {"sentifuse", "typer"}:
+        raise
+    sys.stderr.write(f"sentifuse is not installed here ({missing}). Run: make setup, then .venv/bin/sentifuse --help\n")
+    sys.exit(5)
+
+INTERRUPTED = 130
+INTERRUPTION = "interrupted; what was finished is kept, and the same command again goes on from there"
+
+app = typer.Typer(
+    name="sentifuse",
+    help="Image–text sentiment in two stages: extract features once, then train and evaluate fusion heads on them.",
+    epilog="First steps: sentifuse data prepare sample; sentifuse extract --dataset sample --profile tiny; "
+    "sentifuse train --head itin; sentifuse evaluate --split test",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data")
+app.command("extract", epilog=extract.EXAMPLE)(extract.extract)
+app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.add_typer(heads.app, name="heads")
+app.add_typer(profiles.app, name="profiles")
+app.add_typer(weights.app, name="weights")
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"sentifuse {sentifuse.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(given))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code. Bugs are not caught."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=list(arguments), prog_name="sentifuse", standalone_mode=False)
+    except sentifuse.SentifuseError as error:
+        if "--debug" in arguments:
+            raise
+        return _failed(arguments, type(error).__name__, str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _failed(arguments, "Interrupted", INTERRUPTION, INTERRUPTED)
+    except Exception as error:  # click's own exceptions know their exit code; all others are bugs and go on
+        usage_code = getattr(error, "exit_code", None)
+        if not isinstance(usage_code, int) or not hasattr(error, "format_message"):
+            raise
+        hint = f" Try: {context.command_path} --help" if (context := getattr(error, "ctx", None)) else ""
+        return _failed(arguments, "UsageError", error.format_message() + hint, usage_code)
+    if code == INTERRUPTED:
+        return _failed(arguments, "Interrupted", INTERRUPTION, INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(arguments: Sequence[str], kind: str, message: str, exit_code: int) -> int:
+    output = Output(as_json="--json" in arguments)
+    output.note(f"error: {message}", style="error")
+    if output.as_json:
+        document = {"error": {"type": kind, "message": message, "exit_code": exit_code}}
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    return exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Options that several commands share, declared once. Knows typer, nothing of the rooms."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Artifacts = Annotated[
+    Path,
+    typer.Option(
+        "--artifacts",
+        envvar="SENTIFUSE_ARTIFACTS",
+        help="Folder for datasets, cache, runs and weights.",
+        show_default="./artifacts",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout, all else on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Dataset = Annotated[
+    str | None, typer.Option("--dataset", help="A prepared dataset.", show_default="the dataset last extracted")
+]
+ProfileName = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        help="paper, tiny, offline, or a TOML file of your own.",
+        show_default="the one chosen by `profiles use`, else paper",
+    ),
+]
+Weights = Annotated[
+    list[Path] | None, typer.Option("--weights", help="Folder with weight files; may be given several times.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network (as HF_HUB_OFFLINE=1 does).")]
+MaxFailures = Annotated[
+    int | None,
+    typer.Option(
+        "--max-failures", min=0, help="Exit 3 if more rows failed.", show_default="5 % of the rows, at least 10"
+    ),
+]
+Rule = Annotated[str | None, typer.Option("--rule", help="Label rule: multisentinet, consistent or given.")]
+Protocol = Annotated[
+    str | None, typer.Option("--protocol", help="Split protocol: random or given.", show_default="the dataset's own")
+]
+
+ARTIFACTS = Path("artifacts")

@@ -1,0 +1,88 @@
+"""`sentifuse train`: stage 2, a fusion head on cached features → a run directory."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentifuse import ConfigError
+from sentifuse.commands import options
+from sentifuse.commands.output import Output
+
+if TYPE_CHECKING:
+    from sentifuse.fuse.run import RunDirectory
+
+EXAMPLE = "Example: sentifuse train --head itin --dataset mvsa_single --seed 0 --set epochs=20"
+
+
+def train(
+    *,
+    head: Annotated[str, typer.Option("--head", help="A head; `sentifuse heads list` names them.")],
+    dataset: options.Dataset = None,
+    preset: Annotated[str, typer.Option(help="default: what validation likes best; paper: as published.")] = "default",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of split and initialisation.")] = 0,
+    protocol: options.Protocol = None,
+    rule: options.Rule = None,
+    target: Annotated[str, typer.Option(help="label, text_label or image_label.")] = "label",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, overrides the preset; may be given several times.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    artifacts: options.Artifacts = options.ARTIFACTS,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train a head; selection is on validation, and the test part is never read."""
+    from sentifuse.commands.state import dataset_or_last, remember
+    from sentifuse.fuse.config import parse_assignments
+    from sentifuse.fuse.heads import HEADS
+
+    output = Output(as_json=as_json)
+    if head not in HEADS:  # before torch is imported: a typing mistake answers at once
+        raise ConfigError.unknown("head", head, HEADS, where="--head")
+    name, why = dataset_or_last(artifacts, dataset)
+    output.note(f"training {head} ({preset} preset, seed {seed}) on {name} ({why})")
+    from sentifuse.fuse.loop import EpochReport
+    from sentifuse.fuse.train import TrainRequest
+    from sentifuse.fuse.train import train as train_head
+
+    request = TrainRequest(
+        artifacts=artifacts,
+        dataset=name,
+        head=head,
+        preset=preset,
+        seed=seed,
+        protocol=protocol,
+        rule=rule,
+        target=target,
+        overrides=parse_assignments(settings or []),
+        device=device,
+        command=("sentifuse", *sys.argv[1:]),
+    )
+
+    def report(epoch: EpochReport) -> None:
+        mark = " *" if epoch.is_best else ""
+        output.note(
+            f"epoch {epoch.epoch:3d}/{epoch.epochs}  loss {epoch.train_loss:.4f}  validation accuracy "
+            f"{epoch.val_accuracy:.4f}  loss {epoch.val_loss:.4f}  {epoch.seconds:.1f} s{mark}",
+            style="dim",
+        )
+
+    run = train_head(request, progress=report)
+    remember(artifacts, run=run.name)
+    document = run.document
+    output.result({"run": str(run.path), **document}, _lines(run))
+    output.note("next: sentifuse evaluate --split test", style="dim")
+
+
+def _lines(run: "RunDirectory") -> list[str]:
+    document = run.document
+    best, samples = document["best"], document["samples"]
+    excluded = {part: len(ids) for part, ids in document["excluded"].items() if ids}
+    return [
+        f"run {run.path}",
+        f"trained on {samples['train']['n']:,} pairs, chosen on {samples['val']['n']:,} "
+        f"({', '.join(f'{n:,} of {part} excluded' for part, n in excluded.items()) or 'none excluded'})",
+        f"best epoch {best['epoch']}: validation accuracy {best['val_accuracy']:.4f}, loss {best['val_loss']:.4f}; "
+        f"{document['timings']['fit_s']:.1f} s",
+    ]
