@@ -31,7 +31,7 @@ def extract(
     shards: Annotated[str | None, typer.Option(help="Only part i of n of the shards, as i/n (0/4 … 3/4).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:0,cuda:1.")] = "auto",
     precision: Annotated[str, typer.Option(help="exact, fast or fastest.")] = "exact",
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Rows per forward pass.")] = 32,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Rows per forward pass.")] = 16,
     weights: options.Weights = None,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Run the encoders whose models are there.")

@@ -37,7 +37,7 @@ class ExtractRequest:
     device: str = "auto"
     precision: str = "exact"
     loader_count: int = 0  # 0: one thread per core
-    batch_rows: int = 32
+    batch_rows: int = 16
     shard_rows: int = SHARD_ROWS
     is_offline: bool = False
     skip_missing: bool = False

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from sentifuse.cache.spec import status_text
 from sentifuse.data.manifest import Manifest, Pair
 
 SHARD_ROWS = 1024
@@ -137,7 +138,7 @@ def _row_input(pair: Pair, modalities: Sequence[str]) -> RowInput:
 
 
 def _stored_status(status: str) -> str:
-    """A manifest's status in the words of a stored row."""
-    if status == "missing" or status.startswith("unreadable:"):
+    """A manifest's status in the words of a stored row, cut to the length a row may have."""
+    if status == "missing":
         return status
-    return f"unreadable: {status}"
+    return status_text("unreadable", status.removeprefix("unreadable: "))

@@ -6,27 +6,26 @@ Commits nothing: the one committer is `runner.py`.
 """
 
 import hashlib
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sentifuse import DataError
 from sentifuse.cache.featureset import FeatureSet
-from sentifuse.cache.spec import Row
+from sentifuse.cache.spec import Row, is_finite, status_text
 from sentifuse.cache.writer import StagedShard, stage_shard
 from sentifuse.data.images import UnreadableImage, read_image
 from sentifuse.extract.encoder import Array, Backbone, Encoder, EncoderPlan, RowValues
+from sentifuse.extract.lanes import Lanes
 from sentifuse.extract.plan import RowInput
 
 Outcome = Mapping[str, Array] | str  # the values of a row, or the status that says why it has none
-
-REASON_LIMIT = 200  # characters; a stored status stays a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +57,14 @@ class WorkerSpec:
 
 @dataclass(slots=True)
 class _Stats:
-    """Seconds spent per stage of one task."""
+    """Seconds spent per stage of one task, summed over threads."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, stage: str, started: float) -> None:
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+        with self.lock:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
 
 def build_encoders(plans: Mapping[str, EncoderPlan], device: str) -> dict[str, Encoder]:
@@ -90,11 +91,15 @@ def make_worker(
     loaded = build_encoders(spec.plans, device) if encoders is None else encoders
 
     def work(tasks: Iterator[ShardTask]) -> Iterator[ShardResult]:
-        with ThreadPoolExecutor(spec.loader_count) as loaders, ThreadPoolExecutor(1) as writer:
+        with (
+            ThreadPoolExecutor(spec.loader_count) as loaders,
+            Lanes(device) as lanes,
+            ThreadPoolExecutor(1) as writer,
+        ):
             waiting: deque[Future[ShardResult]] = deque()
             try:
                 for task in tasks:
-                    rows, stats = _compute(task, spec, loaded, loaders, on_rows)
+                    rows, stats = _compute(task, spec, loaded, loaders, lanes, on_rows)
                     waiting.append(writer.submit(_stage, task, rows, spec, stats, device))
                     while len(waiting) > 1:  # one shard is written while the next is computed
                         yield waiting.popleft().result()
@@ -136,6 +141,7 @@ def _compute(
     spec: WorkerSpec,
     encoders: Mapping[str, Encoder],
     loaders: ThreadPoolExecutor,
+    lanes: Lanes,
     on_rows: Callable[[int], None] | None,
 ) -> tuple[dict[str, list[Row]], _Stats]:
     """All rows of a task, for each of its encoders, in the task's order."""
@@ -146,7 +152,7 @@ def _compute(
     outcomes: dict[str, list[Outcome]] = {name: [row.status for row in task.rows] for name in keys}
     buckets: dict[tuple[str, Hashable], list[tuple[int, Any]]] = {}
 
-    def flush(key: str, batch: list[tuple[int, Any]]) -> None:
+    def encode(key: str, batch: list[tuple[int, Any]]) -> None:
         prepared = [item for _, item in batch]
         started = time.perf_counter()
         outputs = backbones[key].forward(prepared)
@@ -156,23 +162,27 @@ def _compute(
             for (position, _), values in zip(batch, encoder.read(outputs, prepared), strict=True):
                 outcomes[encoder.name][position] = _outcome(values)
         stats.add("read", started)
+        if on_rows and key == counted:
+            on_rows(len(batch))
 
+    counted = next(iter(backbones))  # a row counts as done when its first backbone is through
     ready = [i for i, row in enumerate(task.rows) if row.status == "ok"]
     for position, loaded in _prefetch(loaders, task.rows, ready, spec, backbones, stats):
         for key, item in loaded.items():
             if isinstance(item, str):
                 for encoder in readers[key]:
                     outcomes[encoder.name][position] = item
+                if on_rows and key == counted:
+                    on_rows(1)
                 continue
             bucket_key = (key, backbones[key].batch_key(item))
             bucket = buckets.setdefault(bucket_key, [])
             bucket.append((position, item))
             if len(bucket) == spec.batch_rows:
-                flush(key, buckets.pop(bucket_key))
-        if on_rows:
-            on_rows(1)
+                lanes.run(partial(encode, key, buckets.pop(bucket_key)))
     for (key, _), bucket in buckets.items():
-        flush(key, bucket)
+        lanes.run(partial(encode, key, bucket))
+    lanes.drain()
     if on_rows:
         on_rows(len(task.rows) - len(ready))
     rows = {
@@ -191,10 +201,10 @@ def _row(source: RowInput, outcome: Outcome) -> Row:
 def _outcome(values: RowValues) -> Outcome:
     """The values, or why this row cannot be stored: a feature that is not a number is not a feature."""
     if isinstance(values, DataError):
-        return _reason("failed", str(values))
+        return status_text("failed", str(values))
     for name, array in values.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            return _reason("failed", f"{name} holds NaN or infinite values")
+        if not is_finite(array):
+            return status_text("failed", f"{name} holds NaN or infinite values")
     return values
 
 
@@ -232,15 +242,15 @@ def _load(row: RowInput, root: Path, backbones: Mapping[str, Backbone]) -> Mappi
     try:
         image = _read_checked_image(row, root) if row.image_path else None
     except UnreadableImage as error:
-        return dict.fromkeys(backbones, _reason("unreadable", error.reason))
+        return dict.fromkeys(backbones, status_text("unreadable", error.reason))
     except (DataError, OSError) as error:
-        return dict.fromkeys(backbones, _reason("failed", str(error)))
+        return dict.fromkeys(backbones, status_text("failed", str(error)))
     loaded: dict[str, Any] = {}
     for key, backbone in backbones.items():
         try:
             loaded[key] = backbone.prepare(image, row.text if "text" in backbone.inputs else None)
         except (DataError, ValueError, OSError) as error:
-            loaded[key] = _reason("failed", str(error))
+            loaded[key] = status_text("failed", str(error))
     return loaded
 
 
@@ -250,8 +260,3 @@ def _read_checked_image(row: RowInput, root: Path) -> Any:
     if hashlib.sha256(raw).hexdigest() != row.image_digest:
         raise DataError("the image changed since the dataset was prepared; run `sentifuse data prepare` again")
     return read_image(raw)
-
-
-def _reason(kind: str, message: str) -> str:
-    line = " ".join(message.split())
-    return f"{kind}: {line[:REASON_LIMIT]}"

@@ -1,0 +1,52 @@
+"""A few forward passes at once. On a CPU one batch per core beats one batch on all cores; a GPU has one lane.
+
+Measured with MobileNetV2 on two cores: 103 images/s in two lanes of one thread, 78 in one lane of two threads. A pass
+in one thread also gives the same bytes however many lanes there are. Knows nothing of encoders.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+import torch
+
+__all__ = ["Lanes"]
+
+
+class Lanes:
+    """Runs functions in a bounded number of threads; a context manager.
+
+    `run` blocks while all lanes are busy and as many calls wait again, so that memory stays flat; errors of a call come
+    out of a later `run` or of `drain`.
+    """
+
+    def __init__(self, device: str, count: int | None = None) -> None:
+        is_cpu = device == "cpu"
+        self.count = count or (max(1, os.cpu_count() or 1) if is_cpu else 1)
+        self._pool = ThreadPoolExecutor(self.count, initializer=_use_one_thread if is_cpu else None)
+        self._flying: deque[Future[None]] = deque()
+
+    def __enter__(self) -> "Lanes":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, function: Callable[[], None]) -> None:
+        """Start a call, after waiting for the oldest one if too many are under way."""
+        if len(self._flying) >= 2 * self.count:
+            self._flying.popleft().result()
+        self._flying.append(self._pool.submit(function))
+
+    def drain(self) -> None:
+        """Wait until every call is done."""
+        while self._flying:
+            self._flying.popleft().result()
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
