@@ -48,13 +48,13 @@ evaluate: $(READY)  ## metrics of the run last trained: [SPLIT=test] [ARGS="--ru
 	@$(CLI) evaluate --split $(SPLIT) $(ARGS)
 
 test: $(READY)  ## the default tests (3 minutes at most on two cores)
-	@$(BIN)/pytest -q -n 2 -m "not slow and not stress"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not stress"
 
 check: $(READY) build/typing/sentifuse  ## everything CI runs beside `make test`: ruff, mypy, slow tests, wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2 -m "slow or stress"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "slow or stress"
 
 build/typing/sentifuse:
 	@mkdir -p build/typing && ln -sfn ../.. $@

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-import torch
-
 __all__ = ["Lanes"]
 
 
@@ -49,4 +47,6 @@ class Lanes:
 
 
 def _use_one_thread() -> None:
+    import torch  # here, because planning a run that has nothing to do imports this file too
+
     torch.set_num_threads(1)

@@ -32,7 +32,7 @@ def draw_confusion(path: Path, confusion: Sequence[Sequence[int]], classes: Sequ
     axes.set_yticks(range(k), [f"{name}\n({n:,})" for name, n in zip(classes, counts.sum(1), strict=True)], fontsize=13)
     axes.set_xlabel("predicted", fontsize=14)
     axes.set_ylabel("true (pairs)", fontsize=14)
-    axes.set_title(title, fontsize=13, wrap=True)
+    axes.set_title(title, fontsize=12)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
