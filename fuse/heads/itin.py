@@ -61,20 +61,25 @@ class Itin(Head):
     )
     Config = ItinConfig
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        # Chosen on validation parts of MVSA-Single (seeds 10–15, offline features) before any test part was read. With the
+        # paper's recipe the head overfits within a few epochs there; what helped most was strong decoupled weight
+        # decay, then standardised inputs, dropout on them, a narrow head, and the vector reading of the gate.
         "default": {
-            "width": 128,
-            "align_width": 128,
-            "region_count": 4,
+            "width": 64,
+            "align_width": 64,
+            "gate": "vector",
+            "region_count": 2,
             "standardise": True,
             "input_dropout": 0.4,
-            "word_dropout": 0.25,
-            "output_dropout": 0.4,
+            "word_dropout": 0.4,
+            "output_dropout": 0.2,
             "optimiser": "adamw",
-            "learning_rate": 3e-4,
-            "weight_decay": 1e-2,
+            "learning_rate": 1e-3,
+            "weight_decay": 5.0,
             "schedule": "cosine",
-            "epochs": 20,
-            "patience": 6,
+            "epochs": 10,
+            "average": 0.99,
+            "patience": 0,
         },
         # Section IV of the paper; widths and the dropout after the GRU are in neither text nor tables.
         "paper": {
