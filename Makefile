@@ -50,10 +50,11 @@ evaluate: $(READY)  ## metrics of the run last trained: [SPLIT=test] [ARGS="--ru
 test: $(READY)  ## the default tests (3 minutes at most on two cores)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not stress"
 
-check: $(READY) build/typing/sentifuse  ## everything CI runs beside `make test`: ruff, mypy, slow tests, wheel
+check: $(READY) build/typing/sentifuse  ## everything CI runs beside `make test`: ruff, mypy, rooms, slow tests, wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_rooms.py
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "slow or stress"
 
 build/typing/sentifuse:

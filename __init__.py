@@ -1,4 +1,4 @@
-"""sentifuse: image–text sentiment in two stages. This file holds the version and the error tree and imports nothing heavy.
+"""sentifuse: image–text sentiment in two stages. Version and error tree; imports nothing heavy.
 
 SentifuseError            exit 1
 ├─ ConfigError            exit 2   a bad option, an unknown name or key

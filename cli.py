@@ -4,8 +4,10 @@ Errors of the project leave as one red line with their exit code (`--debug` show
 else is a bug and keeps its traceback. `python cli.py` on a clone that is not installed says how to install it.
 """
 
+import io
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -22,7 +24,7 @@ except ModuleNotFoundError as missing:
     sys.exit(5)
 
 INTERRUPTED = 130
-INTERRUPTION = "interrupted; what was finished is kept, and the same command again goes on from there"
+INTERRUPTION = "interrupted; what was finished is kept, and the same command again goes on from there (a training anew)"
 
 app = typer.Typer(
     name="sentifuse",
@@ -62,6 +64,9 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end the work
     sys.exit(run(given))
 
 
@@ -72,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
         code = command.main(args=list(arguments), prog_name="sentifuse", standalone_mode=False)
     except sentifuse.SentifuseError as error:
         if "--debug" in arguments:
-            raise
+            traceback.print_exc()
         return _failed(arguments, type(error).__name__, str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _failed(arguments, "Interrupted", INTERRUPTION, INTERRUPTED)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from sentifuse.fuse.config import parse_assignments
 from sentifuse.fuse.evaluate import evaluate
 from sentifuse.fuse.train import TrainRequest, train
 
@@ -35,11 +36,11 @@ def run_heads(
                 dataset=dataset,
                 head=head,
                 seed=seed,
-                overrides=tuple(overrides) if head == "itin" else (),
+                overrides=parse_assignments(overrides) if head == "itin" else None,
             )
             run = train(request)
             trained_s = time.monotonic() - started
-            metrics = evaluate(run.directory, split="test", artifacts=artifacts)
+            metrics = evaluate(run.path, split="test", artifacts=artifacts)
             kept = {name: metrics[name] for name in METRICS}
             results.setdefault(head, []).append({"seed": seed, "train_s": trained_s, "n": metrics["n"], **kept})
             say(f"{dataset} {head} seed {seed}: accuracy {kept['accuracy']:.4f}, trained in {trained_s:.1f} s")

@@ -115,7 +115,7 @@ class Row:
     id : str
         The pair's id; no NUL in it, at most 1,024 bytes of UTF-8.
     digest : str
-        SHA-256 hex of the input the values were made from; "" when there was no input.
+        SHA-256 hex of the input the values were made from; "" when there was no input, or none that could be read.
     status : str
         "ok", "missing", "unreadable: reason" or "failed: reason" (`status_text` makes one of any message).
     values : mapping of field name to array, or None

@@ -112,9 +112,10 @@ def audit_command(
     """What is odd: missing, unreadable, duplicate, conflicting; encodings; counts beside the published ones."""
     from sentifuse.data.audit import audit
     from sentifuse.data.manifest import read_manifest
+    from sentifuse.data.prepare import dataset_dir
 
     output = Output(as_json=as_json)
-    folder = artifacts / "datasets" / name
+    folder = dataset_dir(artifacts, name)
     with output.progress(f"decoding the images of {name}", len(read_manifest(folder)), "images") as advance:
         seen = 0
 

@@ -1,5 +1,6 @@
 """`sentifuse extract`: stage 1, images and texts → feature cache."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +62,7 @@ def extract(
     output.note(f"dataset {name} ({why_dataset}), profile {chosen.name} ({why_profile}), precision {precision}")
     if chosen.notice:
         output.note(chosen.notice, style="warning")
-    _prepare_if_needed(output, artifacts, name, root)
+    _prepare_if_needed(output, artifacts, name, root, may_write=not (dry_run or status))
     request = ExtractRequest(
         artifacts=artifacts,
         dataset=name,
@@ -70,9 +71,10 @@ def extract(
         weights=tuple(weights or ()),
         device=device,
         precision=precision,
+        engine=engine,
         loader_count=workers,
         batch_rows=batch,
-        is_offline=offline,
+        is_offline=offline or dry_run or status,  # looking at a plan downloads nothing
         skip_missing=skip_missing,
         part=_part(shards),
         max_failures=max_failures,
@@ -93,29 +95,30 @@ def extract(
 
 
 def _run(output: Output, job: "Job") -> "Summary":
-    from sentifuse.extract.runner import make_tasks, run
+    from sentifuse.extract.runner import make_tasks, only_part, run
 
     tasks = make_tasks(
         {name: encoder.inputs for name, encoder in job.encoders.items()},
-        {name: encoder.plan for name, encoder in job.encoders.items()},
+        {name: only_part(encoder.plan, job.request.part) for name, encoder in job.encoders.items()},
     )
     if job.has_work:
         output.note(f"{sum(len(task.rows) for task in tasks):,} rows to compute in {len(tasks)} shard tasks")
     with output.progress(f"extracting {job.request.dataset}", sum(len(t.rows) for t in tasks), "rows") as advance:
-        return run(job, progress=advance)
+        return run(job, progress=advance, say=None if sys.stderr.isatty() else output.note)
 
 
-def _prepare_if_needed(output: Output, artifacts: Path, name: str, root: Path | None) -> None:
+def _prepare_if_needed(output: Output, artifacts: Path, name: str, root: Path | None, *, may_write: bool) -> None:
     """`--root`/`ROOT=` prepares a dataset that is not prepared yet; a prepared one is left as it is."""
     from sentifuse.data.card import FILE_NAME
+    from sentifuse.data.files import is_file
     from sentifuse.data.prepare import dataset_dir, prepare
 
-    if (dataset_dir(artifacts, name) / FILE_NAME).is_file():
+    if is_file(dataset_dir(artifacts, name) / FILE_NAME):
         return
-    if root is None:
+    if root is None or not may_write:
         raise ConfigError(
-            f"dataset {name} is not prepared in {artifacts}. Type: sentifuse data prepare {name} --root FOLDER "
-            f"(with make: make extract DATASET={name} ROOT=FOLDER)"
+            f"dataset {name} is not prepared in {artifacts}. Type: sentifuse data prepare {name} "
+            f"--root {root or 'FOLDER'} (with make: make extract DATASET={name} ROOT={root or 'FOLDER'})"
         )
     from sentifuse.commands.data import card_lines
 

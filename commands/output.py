@@ -6,6 +6,7 @@ Results go to stdout (with `--json` exactly one object), everything else to stde
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -84,8 +85,13 @@ def _plain_lines(output: Output, what: str, total: int, unit: str) -> Callable[[
     started = last = time.monotonic()
     done_so_far = 0
     shown = 0
+    lock = threading.Lock()  # several threads report what they have done
 
     def advance(done: int) -> None:
+        with lock:
+            add(done)
+
+    def add(done: int) -> None:
         nonlocal started, last, done_so_far, shown
         now = time.monotonic()
         if not done_so_far:

@@ -89,7 +89,10 @@ def read_bytes(path: Path, *, hint: str) -> bytes:
 
 def write_json(path: Path, value: object) -> bool:
     """`value` as readable JSON, written atomically."""
-    return write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    return write_bytes(
+        path, text.encode("utf-8", "backslashreplace")
+    )  # a file's odd name: half a surrogate pair, escaped
 
 
 def read_json(path: Path, *, hint: str) -> dict[str, Any]:

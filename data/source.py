@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 MODALITIES = ("text", "image", "pair", "row")
 SPLITS = ("train", "val", "test")
+MAX_ID_BYTES = 1024  # in UTF-8; the feature store has no room for longer ones
 SENTIMENT = ("negative", "neutral", "positive")
 
 

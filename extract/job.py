@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sentifuse import ConfigError
+from sentifuse import ConfigError, DataError
 from sentifuse.cache.errors import CorruptIndex, NoFeatures
+from sentifuse.cache.featureset import open_feature_set
 from sentifuse.cache.fingerprint import fingerprint
-from sentifuse.cache.reader import FeatureReader
+from sentifuse.cache.journal import read_index
+from sentifuse.cache.shard import read_layout
 from sentifuse.data.manifest import Manifest, read_manifest
 from sentifuse.data.prepare import dataset_dir
 from sentifuse.extract.encoder import EncoderPlan, describe_encoder
@@ -34,6 +36,7 @@ class ExtractRequest:
     profile: Profile
     encoders: tuple[str, ...] = ()
     weights: tuple[Path, ...] = ()
+    engine: str = "local"
     device: str = "auto"
     precision: str = "exact"
     loader_count: int = 0  # 0: one thread per core
@@ -86,7 +89,7 @@ def resolve(request: ExtractRequest) -> Job:
     ConfigError
         A setting, an encoder's name, a part or a precision that cannot be.
     DataError
-        The dataset is not prepared, or its manifest is damaged.
+        The dataset is not prepared, its manifest is damaged, or the folder of its images has gone.
     ModelsMissing
         Models that cannot be had, all of them in one message.
     CacheError
@@ -118,6 +121,7 @@ def resolve(request: ExtractRequest) -> Job:
         for entry in entries
         if entry.name in found.models
     }
+    _refuse_missing_root(request.dataset, manifest.root, jobs)
     left_out = {name: str(error) for name, error in found.missing.items()}
     return Job(request=request, manifest=manifest, encoders=jobs, left_out=left_out, devices=devices)
 
@@ -145,11 +149,29 @@ def _encoder_job(request: ExtractRequest, manifest: Manifest, encoder: EncoderPl
     return EncoderJob(encoder=encoder, directory=directory, inputs=inputs, plan=plan)
 
 
+def _refuse_missing_root(dataset: str, root: Path, jobs: Mapping[str, EncoderJob]) -> None:
+    """A disk that is not mounted must not become a store of failed rows."""
+    planned = (job.inputs[row] for job in jobs.values() for shard in job.plan.shards for row in shard.rows)
+    needs_root = any(
+        row.status == "ok" and row.image_path and not Path(row.image_path).is_absolute() for row in planned
+    )
+    if needs_root and not root.is_dir():
+        raise DataError(
+            f"{root}: expected the folder of the images of {dataset}, found none. Bring it back (is its disk mounted?) "
+            f"or name its new place: sentifuse data prepare {dataset} --root DIR"
+        )
+
+
 def _stored(directory: Path) -> tuple[dict[str, tuple[str, str]], frozenset[int]]:
     """What a feature set has, as far as its index says; the writer looks again under its lock."""
     try:
-        reader = FeatureReader(directory)
+        feature_set = open_feature_set(directory)
+        index = read_index(feature_set.index)
     except (NoFeatures, CorruptIndex):
         return {}, frozenset()  # nothing there yet, or an index that the next writer makes anew from the journal
-    known = {row_id: (reader.digest(row_id), reader.status(row_id)) for row_id in reader}
-    return known, frozenset(record.number for record in reader.shards)
+    known: dict[str, tuple[str, str]] = {}
+    present = [record for record in index.shards if (directory / record.file).exists()]  # the rest is made again
+    for record in present:
+        layout = read_layout(feature_set, record)
+        known.update(zip(layout.ids, zip(layout.digests, layout.statuses, strict=True), strict=True))
+    return known, frozenset(record.number for record in present)

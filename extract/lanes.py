@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-__all__ = ["Lanes"]
+__all__ = ["Lanes", "core_count"]
 
 
 class Lanes:
@@ -22,7 +22,7 @@ class Lanes:
 
     def __init__(self, device: str, count: int | None = None) -> None:
         is_cpu = device == "cpu"
-        self.count = count or (max(1, os.cpu_count() or 1) if is_cpu else 1)
+        self.count = count or (core_count() if is_cpu else 1)
         self._pool = ThreadPoolExecutor(self.count, initializer=_use_one_thread if is_cpu else None)
         self._flying: deque[Future[None]] = deque()
 
@@ -44,6 +44,13 @@ class Lanes:
         """Wait until every call is done."""
         while self._flying:
             self._flying.popleft().result()
+
+
+def core_count() -> int:
+    """Processor cores this process may use: a job on a cluster is often given a few of many."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
 
 
 def _use_one_thread() -> None:

@@ -4,30 +4,31 @@ The one committer of the feature sets. Computes nothing itself; `worker.py` does
 """
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from sentifuse import DataError
 from sentifuse.cache.current import write_current
 from sentifuse.cache.featureset import FeatureSet, create_feature_set
-from sentifuse.cache.files import replace_file
+from sentifuse.cache.files import make_directory, replace_file
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.cache.writer import FeatureWriter
-from sentifuse.engines.local import LocalEngine
+from sentifuse.engines import load_engine
 from sentifuse.extract.encoder import Encoder
-from sentifuse.extract.job import EncoderJob, Job, find_devices
+from sentifuse.extract.job import EncoderJob, ExtractRequest, Job, find_devices
+from sentifuse.extract.lanes import core_count
 from sentifuse.extract.plan import Plan, RowInput, plan_shards
 from sentifuse.extract.worker import ShardResult, ShardTask, WorkerSpec, build_encoders, make_worker
 
 DEFAULT_FAILURE_SHARE = 0.05
 DEFAULT_FAILURE_FLOOR = 10
+
+Known = Mapping[str, tuple[str, str]]  # id → digest and status, of the rows that a part knows of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class EncoderSummary:
     fingerprint: str
     computed: int  # rows written by this run
     reused: int  # rows that were there
-    statuses: Mapping[str, int]  # ok, missing, unreadable, failed; they add up to the rows of the manifest
+    statuses: Mapping[str, int]  # ok, missing, …; they add up to the rows of the manifest, of a part to those it knows
     quarantined: Mapping[str, str]  # id → status, of all rows that have an input and no features
     shards_written: int
 
@@ -119,16 +120,18 @@ def run(
     written: Counter[str] = Counter()
     shards: Counter[str] = Counter()
     devices = job.devices
+    known: dict[str, Known] = {}
     if job.has_work:
         devices = devices or find_devices(job.request.device)
-        for name, result in _work(job, devices, progress, say or (lambda line: None)):
+        done, known = _work(job, devices, progress, say or (lambda line: None))
+        for name, result in done:
             written[name] += result.rows
             shards[name] += 1
             stages.update(result.seconds)
     if job.request.part is None:
         names = {name: encoder.directory.name for name, encoder in job.encoders.items()}
         write_current(job.request.cache_dir, names, job.request.profile.name)
-    summary = _summarise(job, devices, written, shards, stages, time.perf_counter() - started)
+    summary = _summarise(job, devices, known, written, shards, stages, time.perf_counter() - started)
     _refuse_many_failures(job, summary)
     return summary
 
@@ -141,13 +144,13 @@ class _Committed:
 
 def _work(
     job: Job, devices: tuple[str, ...], progress: Callable[[int], None] | None, say: Callable[[str], None]
-) -> "list[tuple[str, _Committed]]":
+) -> tuple[list[tuple[str, _Committed]], dict[str, Known]]:
     request = job.request
     jobs = {name: encoder for name, encoder in job.encoders.items() if encoder.plan.shards}
     is_single = len(devices) == 1
     # With several devices the models are loaded here only to learn the widths of their fields.
     encoders = build_encoders({name: j.encoder for name, j in jobs.items()}, devices[0] if is_single else "cpu")
-    feature_sets = {name: _feature_set(request.cache_dir, jobs[name], encoders[name]) for name in jobs}
+    feature_sets = {name: _feature_set(request, jobs[name], encoders[name]) for name in jobs}
     done: list[tuple[str, _Committed]] = []
     with ExitStack() as stack:
         writers = {
@@ -159,7 +162,7 @@ def _work(
             plans={name: j.encoder for name, j in jobs.items()},
             feature_sets=feature_sets,
             root=job.manifest.root,
-            loader_count=request.loader_count or max(1, os.cpu_count() or 1),
+            loader_count=request.loader_count or core_count(),
             batch_rows=request.batch_rows,
         )
         if is_single:
@@ -167,7 +170,7 @@ def _work(
         else:
             del encoders
             factory = partial(make_worker, spec, None, None)
-        with closing(LocalEngine(devices).run(tasks, factory)) as results:
+        with closing(load_engine(request.engine)(devices).run(tasks, factory)) as results:
             for result in results:
                 for name, staged in result.staged:
                     writers[name].commit(staged)
@@ -176,21 +179,30 @@ def _work(
                     say(f"{name}: shard {staged.number} committed, {staged.rows} rows, {staged.ok} with features")
                 if progress and not is_single:
                     progress(int(result.stats["rows"]))
-    return done
+        # A part's shards are in no index yet; only its writer knows them.
+        known = {name: writer.known for name, writer in writers.items()} if request.part is not None else {}
+    return done, known
 
 
-def _feature_set(cache_dir: Path, encoder_job: EncoderJob, encoder: Encoder) -> FeatureSet:
+def _feature_set(request: ExtractRequest, encoder_job: EncoderJob, encoder: Encoder) -> FeatureSet:
     plan = encoder_job.encoder
+    # How rows were batched changes no number beyond the last bits; whoever wants equal bytes again needs to know it.
+    details = {**plan.details, "batch_rows": request.batch_rows, "shard_rows": request.shard_rows}
     return create_feature_set(
-        cache_dir, encoder=plan.name, recipe=plan.recipe, fields=encoder.fields, details=plan.details
+        request.cache_dir, encoder=plan.name, recipe=plan.recipe, fields=encoder.fields, details=details
     )
 
 
 def _plan_under_lock(
     encoder_job: EncoderJob, writer: FeatureWriter, part: tuple[int, int] | None, shard_rows: int
 ) -> Plan:
-    """The plan again, now that nobody else can write; of a part only its own shards."""
+    """The plan again, now that nobody else can write."""
     plan = plan_shards(encoder_job.inputs, writer.known, writer.shard_numbers, shard_rows=shard_rows)
+    return only_part(plan, part)
+
+
+def only_part(plan: Plan, part: tuple[int, int] | None) -> Plan:
+    """Of part (i, n) only its own shards; of the whole (None) all."""
     if part is None:
         return plan
     mine, count = part
@@ -218,7 +230,7 @@ def _share(result: ShardResult) -> dict[str, float]:
 def _write_stats(feature_set: FeatureSet, number: int, name: str, result: ShardResult) -> None:
     """The stats file of a shard: for people and profilers, no part of the store."""
     folder = feature_set.directory / "stats"
-    folder.mkdir(exist_ok=True)
+    make_directory(folder)
     document = {
         "shard": number,
         "rows": result.stats["rows"],
@@ -235,6 +247,7 @@ def _write_stats(feature_set: FeatureSet, number: int, name: str, result: ShardR
 def _summarise(
     job: Job,
     devices: tuple[str, ...],
+    known: Mapping[str, Known],
     written: Mapping[str, int],
     shards: Mapping[str, int],
     stages: Mapping[str, float],
@@ -243,15 +256,14 @@ def _summarise(
     encoders: dict[str, EncoderSummary] = {}
     incomplete: set[str] = set()
     for name, encoder in job.encoders.items():
-        reader = FeatureReader(encoder.directory) if job.request.part is None else None
-        status_of = {row.id: reader.status(row.id) if reader else row.status for row in encoder.inputs}
+        status_of = _statuses(encoder, known.get(name))
         kinds = Counter(status.split(":")[0] for status in status_of.values())
-        incomplete.update(row_id for row_id, status in status_of.items() if status != "ok")
+        incomplete.update(row.id for row in encoder.inputs if status_of.get(row.id) != "ok")
         encoders[name] = EncoderSummary(
             directory=str(encoder.directory),
             fingerprint=encoder.directory.name.rpartition("-")[2],
             computed=written.get(name, 0),
-            reused=len(encoder.inputs) - written.get(name, 0),
+            reused=len(status_of) - written.get(name, 0),
             statuses={kind: kinds[kind] for kind in ("ok", "missing", "unreadable", "failed") if kinds[kind]},
             quarantined={k: status for k, status in status_of.items() if status not in {"ok", "missing"}},
             shards_written=shards.get(name, 0),
@@ -267,6 +279,14 @@ def _summarise(
         stage_seconds={stage: round(value, 2) for stage, value in sorted(stages.items())},
         incomplete=frozenset(incomplete),
     )
+
+
+def _statuses(encoder: EncoderJob, known: Known | None) -> dict[str, str]:
+    """id → status of every row of the manifest; of a part only of the rows that are there."""
+    if known is not None:
+        return {row.id: known[row.id][1] for row in encoder.inputs if row.id in known}
+    reader = FeatureReader(encoder.directory)
+    return {row.id: reader.status(row.id) for row in encoder.inputs}
 
 
 def _refuse_many_failures(job: Job, summary: Summary) -> None:

@@ -78,6 +78,8 @@ def find_models(
             if not skip_missing:
                 raise
             missing[name] = error
+    if not models:
+        raise ModelsMissing(profile.name, list(missing.items()), [])
     return FoundModels(models=models, missing=missing)
 
 
@@ -160,8 +162,8 @@ def _find_hub(source: ModelSource, *, is_offline: bool, network: Network) -> Cal
     advice = "or name a local copy in a profile of your own with model = { path = … }"
     if is_offline:
         raise MissingModel(
-            f"hub model {source.name} is not in the local cache, and --offline or HF_HUB_OFFLINE forbids the download; "
-            f"allow it, {advice}"
+            f"hub model {source.name} is not in the local cache, and --offline or HF_HUB_OFFLINE forbids the download "
+            f"(as do --dry-run and --status); allow it, {advice}"
         )
     try:
         commit, patterns = find_remote(network, source.name, source.revision)
@@ -217,8 +219,8 @@ def _head(url: str) -> int:
 def _download(url: str, file: Path, prefix: str) -> Path:
     import torch  # its download shows progress, checks the digest and renames at the end
 
-    file.parent.mkdir(parents=True, exist_ok=True)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), hash_prefix=prefix)
     except (OSError, RuntimeError) as error:
         raise MissingModel(f"{url}: the download stopped ({error}); try again") from error

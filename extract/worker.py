@@ -28,6 +28,16 @@ from sentifuse.extract.plan import RowInput
 Outcome = Mapping[str, Array] | str  # the values of a row, or the status that says why it has none
 
 
+class NotRead(str):
+    """The status of a row whose input could not be read just now.
+
+    Such a row keeps no digest: nothing was made from its input, so the next run tries it again. A row that failed on
+    bytes in hand keeps theirs, and is not tried again.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardTask:
     """The rows of one shard, for every feature set that plans exactly these rows."""
@@ -194,7 +204,8 @@ def _compute(
 
 def _row(source: RowInput, outcome: Outcome) -> Row:
     if isinstance(outcome, str):
-        return Row(id=source.id, digest=source.digest, status=outcome, values=None)
+        digest = "" if isinstance(outcome, NotRead) else source.digest
+        return Row(id=source.id, digest=digest, status=str(outcome), values=None)
     return Row(id=source.id, digest=source.digest, status="ok", values=outcome)
 
 
@@ -244,13 +255,15 @@ def _load(row: RowInput, root: Path, backbones: Mapping[str, Backbone]) -> Mappi
     except UnreadableImage as error:
         return dict.fromkeys(backbones, status_text("unreadable", error.reason))
     except (DataError, OSError) as error:
-        return dict.fromkeys(backbones, status_text("failed", str(error)))
+        return dict.fromkeys(backbones, NotRead(status_text("failed", str(error))))
     loaded: dict[str, Any] = {}
     for key, backbone in backbones.items():
         try:
             loaded[key] = backbone.prepare(image, row.text if "text" in backbone.inputs else None)
         except (DataError, ValueError, OSError) as error:
             loaded[key] = status_text("failed", str(error))
+        except Exception as error:  # noqa: BLE001 - a library's surprise at one row must not end the run; tried again
+            loaded[key] = NotRead(status_text("failed", f"{type(error).__name__}: {error}"))
     return loaded
 
 

@@ -134,4 +134,6 @@ def _is_stale(reader: FeatureReader, pair: Pair) -> bool:
     both = sha256(f"{pair.image_digest}:{pair.text_digest}".encode("ascii")).hexdigest()
     if digest:
         return digest not in (pair.image_digest, pair.text_digest, both)
-    return pair.image_status == "ok" and pair.text_status == "ok"
+    # There was no input then. A row that failed while its input was read says so itself and is left out by that name.
+    is_there_now = pair.image_status == "ok" and pair.text_status == "ok"
+    return is_there_now and not reader.status(pair.id).startswith("failed")

@@ -12,7 +12,7 @@ from typing import Any
 
 from sentifuse import DataError
 from sentifuse.data import files
-from sentifuse.data.source import SENTIMENT, Annotation, Problem, RawPair, ReadRequest, Source
+from sentifuse.data.source import MAX_ID_BYTES, SENTIMENT, Annotation, Problem, RawPair, ReadRequest, Source
 from sentifuse.data.text import encoding_name
 
 LABEL_FILE = "labelResultAll.txt"
@@ -170,7 +170,7 @@ def parse_row(number: int, line: str, annotator_count: int) -> LabelRow:
     "expected two words 'text,image', found 'neutral'"
     """
     id_, *groups = (field.strip() for field in line.rstrip("\t").split("\t"))
-    if "\t" not in line or not ID_PATTERN.fullmatch(id_):
+    if "\t" not in line or not ID_PATTERN.fullmatch(id_) or len(id_) > MAX_ID_BYTES:
         return LabelRow(number, "", (), "expected an id and a tab in front")
     words = []
     for group in groups:

@@ -19,7 +19,16 @@ import pyarrow.parquet
 
 from sentifuse import ConfigError, DataError
 from sentifuse.data import files
-from sentifuse.data.source import SENTIMENT, Annotation, Problem, RawPair, ReadRequest, Source, TableOptions
+from sentifuse.data.source import (
+    MAX_ID_BYTES,
+    SENTIMENT,
+    Annotation,
+    Problem,
+    RawPair,
+    ReadRequest,
+    Source,
+    TableOptions,
+)
 from sentifuse.data.text import encoding_name
 
 SPLIT_NAMES = {"train": "train", "val": "val", "test": "test", "dev": "val", "valid": "val", "validation": "val"}
@@ -250,9 +259,12 @@ def _rows_with_ids(path: Path, table: Table, id_column: str) -> tuple[Rows, list
     places: dict[str, list[str]] = defaultdict(list)
     for place, row in table.rows:
         id_ = _word(row[id_column])
-        if not id_ or not id_.isprintable():
-            found = row[id_column]
-            problems.append(Problem(place, f"expected an id in column {id_column!r}, found {found!r}", is_failure=True))
+        if not id_ or not id_.isprintable() or len(id_.encode()) > MAX_ID_BYTES:
+            found = repr(row[id_column])
+            what = (
+                f"expected an id in column {id_column!r}, found {found[:60]} (one line, at most {MAX_ID_BYTES} bytes)"
+            )
+            problems.append(Problem(place, what, is_failure=True))
             continue
         places[id_].append(place)
         rows.append((place, row | {id_column: id_}))
@@ -269,7 +281,8 @@ def _rows_with_ids(path: Path, table: Table, id_column: str) -> tuple[Rows, list
 
 
 def _word(value: str | bytes | None) -> str:
-    return value.strip() if isinstance(value, str) else ""
+    """An id, a path, a class or a part; half a surrogate pair, which no file of ours can hold, is spelt out."""
+    return value.strip().encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
 def _default_rule(names: dict[str, str]) -> str:

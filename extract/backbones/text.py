@@ -3,6 +3,7 @@
 Texts are padded to a multiple of 8 pieces, so that a row's result hardly depends on its batch mates; pads are masked.
 """
 
+import contextlib
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,8 @@ class TextStates:
         self.device = torch.device(device)
         self.precision = spec.precision
         self.last_layers: int = spec.options["last_layers"]
+        # transformers 5.0 collects hidden states by patching the layers, which two threads must not do at once.
+        self._one_at_a_time = threading.Lock() if self.last_layers > 1 else contextlib.nullcontext()
         with spec.model.opened() as folder:
             self.net = load_model(AutoModel, folder, self.device, without_pooler=True)
             tokenizer = load_tokenizer(folder, self.net.config.vocab_size)
@@ -122,7 +125,7 @@ class TextStates:
         """One pass over a batch; see the class for the shapes."""
         ids, mask = pad(batch, self.pad_id, self.device)
         deep = self.last_layers > 1
-        with torch.inference_mode(), half_precision(self.device, self.precision):
+        with self._one_at_a_time, torch.inference_mode(), half_precision(self.device, self.precision):
             found = self.net(input_ids=ids, attention_mask=mask, output_hidden_states=deep)
         layers = found.hidden_states[-self.last_layers :] if deep else (found.last_hidden_state,)
         states = torch.stack([layer.float() for layer in layers]).mean(dim=0) if deep else layers[0].float()

@@ -1,5 +1,6 @@
 """Vision transformers of transformers with a classification head, and image processors. Knows no class names."""
 
+import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ class ImageClassifier:
             self.net: Any = load_model(AutoModelForImageClassification, folder, self.device)
             self.pixels = Pixels(folder, self.device)
         self.options = {"interpolate_pos_encoding": True} if spec.options["interpolate_positions"] else {}
-        self._states: Tensor | None = None
+        self._caught = threading.local()  # several threads run this network at once, each on a batch of its own
         base: Any = getattr(self.net, self.net.base_model_prefix, None)
         if base is None or not hasattr(getattr(base, "embeddings", None), "cls_token"):
             raise ModelMismatch(
@@ -117,13 +118,12 @@ class ImageClassifier:
         """One pass over a batch; see the class for the shapes."""
         with torch.inference_mode(), half_precision(self.device, self.precision):
             logits = self.net(pixel_values=self.pixels.batch(batch), **self.options).logits
-        states, self._states = self._states, None
-        if states is None:
-            raise RuntimeError("the network below the head was not called")
+        states: Tensor = self._caught.states  # (B, S, D)
+        del self._caught.states
         return {"logits": logits.float().cpu().numpy(), "embedding": states[:, 0].float().cpu().numpy()}
 
     def _catch(self, module: Any, inputs: Any, output: Any) -> None:
-        self._states = output.last_hidden_state  # (B, S, D)
+        self._caught.states = output.last_hidden_state
 
     def _try(self, what: str) -> int:
         """Width of the embedding, from one grey image; a size that does not fit is refused now."""

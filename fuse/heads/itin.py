@@ -61,9 +61,9 @@ class Itin(Head):
     )
     Config = ItinConfig
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        # Chosen on validation parts of MVSA-Single (seeds 10–15, offline features) before any test part was read. With the
-        # paper's recipe the head overfits within a few epochs there; what helped most was strong decoupled weight
-        # decay, then standardised inputs, dropout on them, a narrow head, and the vector reading of the gate.
+        # Chosen on validation parts of MVSA-Single (seeds 10–15, offline features) before any test part was read. The
+        # paper's recipe overfits within a few epochs there; what helped most was strong decoupled weight decay, then
+        # standardised inputs, dropout on them, a narrow head, and the vector reading of the gate.
         "default": {
             "width": 64,
             "align_width": 64,

@@ -4,15 +4,18 @@ scikit-learn learns it; the learned numbers are kept as torch buffers, so that s
 same path as every other head. Its C is chosen on the validation part from a fixed grid and is never weakened.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
+from sentifuse import TrainingError
 from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest
 from sentifuse.fuse.config import check_settings, setting
 from sentifuse.fuse.heads.head import Head, HeadOutput
@@ -98,7 +101,14 @@ class LogReg(Head):
         history: list[dict[str, Any]] = []
         best: tuple[float, float] | None = None
         for c in GRID if self.config.c is None else (self.config.c,):
-            model.set_params(C=c).fit(x, y)  # from strong to weak penalty: each start is near its end
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # refused below, in plain words
+                model.set_params(C=c).fit(x, y)  # from strong to weak penalty: each start is near its end
+            if model.n_iter_[0] >= self.config.max_iterations:
+                raise TrainingError(
+                    f"logreg, C = {c:g}: not converged after {model.n_iter_[0]} iterations, so it would be a weakened "
+                    "baseline. Raise the limit: --set max_iterations=100000"
+                )
             accuracy = float(accuracy_score(y_val, model.predict(x_val)))
             loss = float(log_loss(y_val, model.predict_proba(x_val), labels=classes))
             history.append({"c": c, "val_accuracy": accuracy, "val_loss": loss, "iterations": int(model.n_iter_[0])})

@@ -175,6 +175,17 @@ def test_an_artefacts_folder_that_is_a_file_is_named(type_command: Type, tmp_pat
         assert "Traceback" not in typed.err
 
 
+def test_an_artefacts_folder_that_may_not_be_read_is_named(
+    type_command: Type, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: Path(path) != project)  # the tests may run as root
+    for words in (("extract",), ("train", "--head", "itin"), ("evaluate",), ("data", "list"), ("profiles", "list")):
+        typed = type_command(*words, "--artifacts", project)
+        assert typed.code == 2, words
+        assert str(project) in typed.err
+        assert "not readable" in typed.err
+
+
 def test_nothing_extracted_yet_says_what_to_type(type_command: Type, tmp_path: Path) -> None:
     typed = type_command("train", "--head", "itin", "--artifacts", tmp_path)
     assert typed.code == 2
@@ -246,3 +257,15 @@ def test_help_costs_less_than_the_budget_of_processor_time() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert sorted(spent)[2] <= 0.4
+
+
+def test_a_look_at_the_plan_prepares_nothing(
+    type_command: Type, tmp_path: Path, write_small_mvsa: Callable[..., Path]
+) -> None:
+    root = write_small_mvsa(tmp_path / "MVSA_Single", 3)
+    here = ("--dataset", "mvsa_single", "--root", root, "--profile", "tiny", "--artifacts", tmp_path / "artifacts")
+    for look in ("--dry-run", "--status"):
+        typed = type_command("extract", *here, look)
+        assert typed.code == 2
+        assert f"sentifuse data prepare mvsa_single --root {root}" in typed.err
+    assert not (tmp_path / "artifacts").exists()

@@ -308,3 +308,28 @@ def test_real_pairs_give_the_known_counts(shared: Path, tmp_path: Path) -> None:
     assert card.counts["text_status"] == card.counts["image_status"] == {"ok": 4358}
     texts = {pair.id: pair.text for pair in read_manifest(tmp_path / "datasets" / "mvsa_single").pairs}
     assert "笑" in texts["4499"]
+
+
+def test_half_surrogates_and_endless_ids_do_not_stop_the_other_rows(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "image": f"{n}.png", "text": "x", "label": "ab"[n % 2]} for n in range(30)]
+    rows[3]["image"], rows[4]["label"], rows[5]["text"], rows[6]["id"] = "\ud800.png", "a\ud800", "\ud800", "x" * 2000
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    card = prepare("odd", artifacts=tmp_path / "a", table=TableOptions(path=path, classes=("a", "b")))
+    folder = tmp_path / "a" / "datasets" / "odd"
+    pairs = read_manifest(folder).by_id()
+    assert len(pairs) == 29
+    assert pairs["3"].image_path == "\\ud800.png"
+    assert pairs["5"].text_status.startswith("undecodable")
+    assert read_labels(folder).by_id().get("4") is None
+    assert [problem["where"] for problem in card.problems if "at most 1024 bytes" in problem["what"]] == [
+        "pairs.jsonl line 7"
+    ]
+
+
+def test_stray_file_with_a_name_that_is_no_text_is_reported(make_mvsa: Make, tmp_path: Path) -> None:
+    root = make_mvsa(ROWS)
+    Path(os.fsdecode(os.fsencode(root / "data") + b"/\xb0\xa1.txt")).write_bytes(b"")
+    card = prepare("mvsa_single", artifacts=tmp_path / "a", root=root)
+    assert any("belong to no label row" in problem["what"] for problem in card.problems)
+    assert read_card(tmp_path / "a" / "datasets" / "mvsa_single") == card

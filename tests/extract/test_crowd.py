@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,19 @@ def test_a_folder_without_preprocessing_or_without_class_token_is_named(
 def test_no_image_is_a_data_error(vit_folder: Path, build: Any) -> None:
     with pytest.raises(DataError, match="no image"):
         build("crowd", vit_folder).backbone.prepare(None, None)
+
+
+def test_batches_of_several_threads_keep_their_own_states(vit_folder: Path, build: Any, photo: Any) -> None:
+    backbone = build("crowd", vit_folder).backbone
+    batches = [[backbone.prepare(photo(40 + i, 30), None)] for i in range(2)]
+    alone = [backbone.forward(batch)["embedding"] for batch in batches]
+    both_are_through = threading.Barrier(2)
+
+    def wait(*_: Any) -> None:
+        both_are_through.wait(timeout=10)
+
+    backbone.net.classifier.register_forward_hook(wait)  # the states of both are caught before either is read
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda batch: backbone.forward(batch)["embedding"], batches))
+    np.testing.assert_array_equal(together, alone)
+    assert not np.array_equal(*alone)

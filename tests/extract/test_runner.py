@@ -1,12 +1,15 @@
 """Laws of an extraction: every row accounted for, nothing computed twice, the same bytes whatever happened."""
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sentifuse import ConfigError, DataError
+from sentifuse.cache.errors import DiskFull
 from sentifuse.cache.featureset import open_feature_set
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.cache.writer import commit_parts
@@ -239,3 +242,60 @@ def test_a_dry_resolve_touches_nothing(artifacts: Path) -> None:
 def test_a_part_that_cannot_be_is_refused(artifacts: Path, part: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match="expected i/n"):
         resolve(request(artifacts, part=part))
+
+
+def test_a_shard_that_was_deleted_is_made_again_and_nothing_else(artifacts: Path) -> None:
+    context = Path(extract(artifacts).encoders["context"].directory)
+    before = store_bytes(artifacts)
+    sorted((context / "shards").iterdir())[1].unlink()
+    assert resolve(request(artifacts)).encoders["context"].plan.new_rows == SHARD_ROWS
+    again = extract(artifacts)
+    assert {name: e.computed for name, e in again.encoders.items()} == {
+        "tokens": 0,
+        "context": SHARD_ROWS,
+        "regions": 0,
+    }
+    shards = {name: digest for name, digest in before.items() if name.endswith(".h5")}
+    assert shards == {name: digest for name, digest in store_bytes(artifacts).items() if name.endswith(".h5")}
+
+
+def test_an_image_that_could_not_be_read_is_tried_again(artifacts: Path, root: Path) -> None:
+    image, away = root / "data" / "2.jpg", root / "away.jpg"
+    image.rename(away)
+    context = extract(artifacts).encoders["context"]
+    assert set(context.quarantined) == {"2"}
+    assert context.quarantined["2"].startswith("failed: ")
+    away.rename(image)
+    again = extract(artifacts)
+    assert again.encoders["context"].computed == 1
+    assert again.complete_pairs == COUNT
+
+
+def test_a_folder_of_images_that_is_gone_stops_before_any_row(artifacts: Path, root: Path) -> None:
+    root.rename(root.with_name("elsewhere"))
+    with pytest.raises(DataError, match=r"expected the folder of the images of mvsa_single.*--root DIR"):
+        resolve(request(artifacts))
+    assert not (artifacts / "cache").exists()
+    assert resolve(request(artifacts, encoders=("tokens",))).has_work
+
+
+def test_a_part_counts_what_is_there_and_not_what_others_will_do(artifacts: Path) -> None:
+    first = extract(artifacts, part=(0, 2)).encoders["tokens"]
+    assert (first.computed, first.reused, first.statuses) == (2 * SHARD_ROWS, 0, {"ok": 2 * SHARD_ROWS})
+    again = extract(artifacts, part=(0, 2)).encoders["tokens"]
+    assert (again.computed, again.reused) == (0, 2 * SHARD_ROWS)
+
+
+def test_no_room_for_the_statistics_is_a_full_disk(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Path.mkdir
+
+    def full(self: Path, *args: object, **keywords: object) -> None:
+        if self.name == "stats":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        plain(self, *args, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(DiskFull, match="Everything committed so far is kept"):
+        extract(artifacts)
+    monkeypatch.undo()
+    assert extract(artifacts).complete_pairs == COUNT

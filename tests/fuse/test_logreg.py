@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from sentifuse import TrainingError
 from sentifuse.fuse.batches import BatchSource
 from sentifuse.fuse.heads.logreg import GRID, LogReg, LogRegConfig
 from sentifuse.fuse.infer import infer_logits
@@ -90,3 +91,10 @@ def test_a_constant_feature_keeps_its_scale(world: Any, monkeypatch: pytest.Monk
     head.fit(train, val)
     assert float(head.scale[0]) == 1.0
     assert (head.scale[1:] != 1.0).all()
+
+
+def test_a_fit_that_did_not_converge_is_refused(world: Any) -> None:
+    train, val = sources(world, 3)
+    head = LogReg(LogRegConfig(c=1.0, max_iterations=1), train.widths, 3)
+    with pytest.raises(TrainingError, match=r"C = 1: not converged after 1 iterations.*--set max_iterations"):
+        head.fit(train, val)

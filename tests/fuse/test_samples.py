@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from sentifuse import CacheError
+from sentifuse.cache.spec import Row
+from sentifuse.cache.writer import FeatureWriter
 from sentifuse.data.labels import read_labels
 from sentifuse.data.manifest import read_manifest
 from sentifuse.fuse.batches import FieldRequest
@@ -93,3 +95,11 @@ def test_a_row_of_an_edited_text_is_refused(make_world: MakeWorld) -> None:
 def test_a_digest_of_ids_knows_no_order_but_every_id() -> None:
     assert digest_ids(["a", "b"]) == digest_ids(["b", "a"])
     assert len({digest_ids(ids) for ids in (["a", "b"], ["a"], ["ab"], [])}) == 4
+
+
+def test_a_row_whose_input_could_not_be_read_is_left_out_by_name(make_world: MakeWorld) -> None:
+    world = make_world(n=60)
+    reader = open_features(world.artifacts, world.name, [VECTOR])["context"]
+    with FeatureWriter(reader.feature_set) as writer:
+        writer.commit(writer.stage(2, [Row(id="p3", digest="", status="failed: input/output error")]))
+    assert select(world, VECTOR).excluded == {"p3": "context: failed: input/output error"}
