@@ -23,8 +23,8 @@ def list_command(
 ) -> None:
     """What every encoder of a profile needs, and whether it is there; never uses the network."""
     from sentifuse.commands.state import profile_or_chosen
+    from sentifuse.extract.models.weights import locate, weights_folder
     from sentifuse.extract.profile import load_profile
-    from sentifuse.extract.weights import locate, weights_folder
 
     name, _ = profile_or_chosen(artifacts, profile)
     rows: list[list[str]] = []
@@ -49,8 +49,8 @@ def add(
     debug: options.Debug = False,
 ) -> None:
     """Copy a weight file or a model folder to where profiles look for it, and print its SHA-256."""
-    from sentifuse.extract.placing import add_weights
-    from sentifuse.extract.weights import weights_folder
+    from sentifuse.extract.models.placing import add_weights
+    from sentifuse.extract.models.weights import weights_folder
 
     added = add_weights(file, weights_folder(artifacts), overwrite=force)
     lines = [f"{name}  sha256 {digest}" for name, digest in added.items()]

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from sentifuse import DataError
 from sentifuse.cache.spec import Field
 from sentifuse.extract.encoders import encoder_class
-from sentifuse.extract.located import LocatedModel, canonical
+from sentifuse.extract.models.located import LocatedModel, canonical
 from sentifuse.extract.precision import Precision, choose_precision
 from sentifuse.extract.profile import EncoderEntry
 from sentifuse.extract.settings import all_settings, changed_settings, read_settings

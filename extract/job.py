@@ -17,10 +17,10 @@ from sentifuse.cache.shard import read_layout
 from sentifuse.data.manifest import Manifest, read_manifest
 from sentifuse.data.prepare import dataset_dir
 from sentifuse.extract.encoder import EncoderPlan, describe_encoder
+from sentifuse.extract.models.weights import find_models, weights_folder
 from sentifuse.extract.plan import SHARD_ROWS, Plan, RowInput, list_inputs, plan_shards
 from sentifuse.extract.precision import PRECISIONS
 from sentifuse.extract.profile import Profile
-from sentifuse.extract.weights import find_models, weights_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

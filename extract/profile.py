@@ -17,8 +17,8 @@ from typing import Any
 
 from sentifuse import ConfigError
 from sentifuse.extract.encoders import ENCODERS, encoder_class
+from sentifuse.extract.models.source import ModelSource, read_source
 from sentifuse.extract.settings import read_settings
-from sentifuse.extract.source import ModelSource, read_source
 
 __all__ = ["EncoderEntry", "Profile", "list_profiles", "load_profile"]
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from sentifuse.extract.errors import ModelMismatch
-from sentifuse.extract.located import SLOW_TOKENIZER
+from sentifuse.extract.models.located import SLOW_TOKENIZER
 
 __all__ = ["LOAD_ERRORS", "first_lines", "load_model", "load_tokenizer", "quiet_transformers"]
 

@@ -10,7 +10,7 @@ from sentifuse.cache.spec import Field
 from sentifuse.data.text import CLEANERS
 from sentifuse.extract.encoder import Backbone, BackboneSpec, Encoder, Outputs, RowValues, check_values
 from sentifuse.extract.errors import ModelMismatch
-from sentifuse.extract.located import LocatedModel
+from sentifuse.extract.models.located import LocatedModel
 from sentifuse.extract.settings import check_choice, check_range
 
 __all__ = ["Clip", "ClipSettings"]

@@ -10,7 +10,7 @@ from sentifuse import ConfigError
 from sentifuse.cache.spec import Field
 from sentifuse.extract.encoder import Backbone, BackboneSpec, Encoder, Outputs, RowValues, check_values
 from sentifuse.extract.imaging import ImageSettings, PreparedImage
-from sentifuse.extract.located import LocatedModel
+from sentifuse.extract.models.located import LocatedModel
 from sentifuse.extract.settings import all_settings
 
 __all__ = ["Context", "ContextSettings", "image_backbone", "published_preprocessing"]
@@ -69,7 +69,7 @@ def published_preprocessing(settings: Any, model: LocatedModel, given: frozenset
     """Fill settings the profile does not give from the transforms torchvision publishes with its weights."""
     if model.source.kind != "torchvision":
         return settings
-    from sentifuse.extract.torchvision_weights import known_weights
+    from sentifuse.extract.models.torchvision_weights import known_weights
 
     known = known_weights(model.source.architecture, model.source.weights)
     return replace(settings, **{name: value for name, value in known.settings.items() if name not in given})

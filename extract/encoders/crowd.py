@@ -9,7 +9,7 @@ import numpy as np
 from sentifuse.cache.spec import Field
 from sentifuse.extract.encoder import Backbone, BackboneSpec, Encoder, Outputs, RowValues, check_values
 from sentifuse.extract.encoders.sentiment_classes import CLASSES, class_columns, probabilities
-from sentifuse.extract.located import LocatedModel
+from sentifuse.extract.models.located import LocatedModel
 
 __all__ = ["Crowd", "CrowdSettings"]
 

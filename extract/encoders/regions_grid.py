@@ -12,7 +12,7 @@ from sentifuse.extract.encoder import Array, Backbone, BackboneSpec, Encoder, Ou
 from sentifuse.extract.encoders.context import image_backbone, published_preprocessing
 from sentifuse.extract.encoders.regions import DEFAULT_BACKEND
 from sentifuse.extract.imaging import ImageSettings, PreparedImage
-from sentifuse.extract.located import LocatedModel
+from sentifuse.extract.models.located import LocatedModel
 from sentifuse.extract.settings import check_range
 
 __all__ = ["GridRegions", "GridSettings"]

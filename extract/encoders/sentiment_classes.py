@@ -7,7 +7,7 @@ import numpy as np
 
 from sentifuse.extract.encoder import Array
 from sentifuse.extract.errors import ModelMismatch
-from sentifuse.extract.located import LocatedModel
+from sentifuse.extract.models.located import LocatedModel
 
 __all__ = ["CLASSES", "class_columns", "probabilities"]
 

@@ -8,7 +8,7 @@ from sentifuse.cache.spec import Field
 from sentifuse.data.text import CLEANERS
 from sentifuse.extract.encoder import Backbone, BackboneSpec, Encoder, Outputs, RowValues, check_values
 from sentifuse.extract.encoders.sentiment_classes import CLASSES, class_columns, probabilities
-from sentifuse.extract.located import LocatedModel
+from sentifuse.extract.models.located import LocatedModel
 from sentifuse.extract.settings import check_choice, check_range
 
 __all__ = ["Teacher", "TeacherSettings"]

@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sentifuse.extract.encoder import Encoder, describe_encoder
-from sentifuse.extract.located import LocatedModel, read_file_model, read_folder
+from sentifuse.extract.models.located import LocatedModel, read_file_model, read_folder
+from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.profile import EncoderEntry
-from sentifuse.extract.source import ModelSource
 
 _WORDS = "a the day sky rain sun happy sad news old dog in on and ##s ##y [ ] sep cls http @ : user"
 WORDS = tuple(_WORDS.split())
@@ -44,7 +44,7 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import AutoTokenizer, RobertaConfig, RobertaForSequenceClassification
 
-    from sentifuse.extract.tiny import write_tiny
+    from sentifuse.extract.models.tiny import write_tiny
 
     folder = tmp_path_factory.mktemp("roberta")
     write_tiny("teacher", 3, folder)  # for its byte-level tokenizer; the network is replaced
@@ -79,7 +79,7 @@ def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-    from sentifuse.extract.tiny import write_tiny
+    from sentifuse.extract.models.tiny import write_tiny
 
     folder = tmp_path_factory.mktemp("clip")
     write_tiny("clip", 3, folder)

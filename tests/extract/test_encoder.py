@@ -16,10 +16,10 @@ from sentifuse import DataError
 from sentifuse.cache.fingerprint import fingerprint
 from sentifuse.extract.encoder import Encoder, EncoderPlan, check_values, describe_encoder
 from sentifuse.extract.encoders import ENCODERS
-from sentifuse.extract.located import read_folder
+from sentifuse.extract.models.located import read_folder
+from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.models.weights import find_models
 from sentifuse.extract.profile import EncoderEntry, load_profile
-from sentifuse.extract.source import ModelSource
-from sentifuse.extract.weights import find_models
 
 
 def plans(precision: str = "exact") -> dict[str, EncoderPlan]:
@@ -66,7 +66,7 @@ def test_a_run_is_planned_without_torch() -> None:
     code = """
 import sys
 from sentifuse.extract.profile import load_profile
-from sentifuse.extract.weights import find_models
+from sentifuse.extract.models.weights import find_models
 from sentifuse.extract.encoder import describe_encoder
 profile = load_profile("tiny")
 entries = profile.choose(tuple(profile.encoders))

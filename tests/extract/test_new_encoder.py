@@ -12,8 +12,8 @@ from PIL import Image
 
 from sentifuse.extract.encoder import describe_encoder
 from sentifuse.extract.encoders import ENCODERS
+from sentifuse.extract.models.weights import find_models
 from sentifuse.extract.profile import load_profile
-from sentifuse.extract.weights import find_models
 
 PAGE = Path(__file__).parents[2] / "docs" / "new_encoder.md"
 

@@ -9,8 +9,8 @@ import pytest
 from sentifuse.data.images import read_image
 from sentifuse.extract.encoder import Encoder, describe_encoder
 from sentifuse.extract.errors import ModelsMissing
+from sentifuse.extract.models.weights import find_models
 from sentifuse.extract.profile import load_profile
-from sentifuse.extract.weights import find_models
 
 pytestmark = pytest.mark.weights
 

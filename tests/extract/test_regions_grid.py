@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw
 from sentifuse.extract.encoder import describe_encoder
 from sentifuse.extract.encoders.regions_grid import cell_boxes
 from sentifuse.extract.errors import MissingModel
-from sentifuse.extract.located import read_tiny
+from sentifuse.extract.models.located import read_tiny
+from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.models.tiny import write_tiny
 from sentifuse.extract.profile import EncoderEntry
-from sentifuse.extract.source import ModelSource
-from sentifuse.extract.tiny import write_tiny
 
 SIZE = {"resize": [96, 96], "crop": 0, "mean": [0.5] * 3, "std": [0.5] * 3}
 BLACK = {"mean": [0.0] * 3}  # black is 0: no bias in the tiny network, so black cells have no activation at all

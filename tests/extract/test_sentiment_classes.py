@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from sentifuse.extract.encoders.sentiment_classes import class_columns, probabilities
 from sentifuse.extract.errors import ModelMismatch
-from sentifuse.extract.located import LocatedModel
-from sentifuse.extract.source import ModelSource
+from sentifuse.extract.models.located import LocatedModel
+from sentifuse.extract.models.source import ModelSource
 
 
 def model(folder: Path, **config: Any) -> LocatedModel:

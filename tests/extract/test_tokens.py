@@ -206,7 +206,7 @@ def test_a_folder_without_tokenizer_is_named(tmp_path: Path, bert_folder: Path, 
 
 
 def test_a_tokenizer_of_another_model_is_named(tmp_path: Path, bert_folder: Path, build: Any) -> None:
-    from sentifuse.extract.tiny import write_tiny
+    from sentifuse.extract.models.tiny import write_tiny
 
     (tmp_path / "tiny").mkdir()
     write_tiny("text", 0, tmp_path / "tiny")

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 
 from sentifuse import ConfigError
 from sentifuse.extract.errors import MissingModel, ModelMismatch, ModelsMissing
-from sentifuse.extract.located import file_sha256
+from sentifuse.extract.models.located import file_sha256
+from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.models.torchvision_weights import LITERALS, ask_torchvision, known_weights
+from sentifuse.extract.models.weights import find_models, locate, weights_folder
 from sentifuse.extract.profile import Profile, load_profile
-from sentifuse.extract.source import ModelSource
-from sentifuse.extract.torchvision_weights import LITERALS, ask_torchvision, known_weights
-from sentifuse.extract.weights import find_models, locate, weights_folder
 
 
 @pytest.fixture(autouse=True)

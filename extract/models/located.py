@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sentifuse.extract.errors import ModelMismatch
-from sentifuse.extract.source import ModelSource
-from sentifuse.extract.tiny import TINY, TINY_VERSION, tiny_config, write_tiny
+from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.models.tiny import TINY, TINY_VERSION, tiny_config, write_tiny
 
 __all__ = [
     "LocatedModel",

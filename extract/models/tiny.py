@@ -12,7 +12,7 @@ from pathlib import Path
 from string import ascii_lowercase, digits, punctuation
 from typing import Any
 
-from sentifuse.extract.words import COMMON_WORDS
+from sentifuse.extract.models.words import COMMON_WORDS
 
 __all__ = ["TINY", "TINY_VERSION", "tiny_config", "write_tiny"]
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sentifuse.extract.errors import ModelMismatch
-from sentifuse.extract.located import LocatedModel, check_safetensors, file_sha256, read_file_model, read_folder
-from sentifuse.extract.source import ModelSource
+from sentifuse.extract.models.located import LocatedModel, check_safetensors, file_sha256, read_file_model, read_folder
+from sentifuse.extract.models.source import ModelSource
 
 HERE = ModelSource(kind="path", name="here", architecture="resnet18")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentifuse import ConfigError
-from sentifuse.extract.tiny import TINY
+from sentifuse.extract.models.tiny import TINY
 
 __all__ = ["ModelSource", "read_source"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sentifuse import ConfigError, ResourceError
-from sentifuse.extract.placing import add_weights
+from sentifuse.extract.models.placing import add_weights
 
 
 def test_a_file_is_copied_with_its_digest(tmp_path: Path) -> None:

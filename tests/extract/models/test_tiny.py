@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sentifuse.extract.located import file_sha256, read_tiny
-from sentifuse.extract.source import ModelSource
-from sentifuse.extract.tiny import TINY, write_tiny
+from sentifuse.extract.models.located import file_sha256, read_tiny
+from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.models.tiny import TINY, write_tiny
 
 SIZE = {"resize": [96, 96], "crop": 0, "mean": [0.5] * 3, "std": [0.5] * 3}
 

@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 import pytest
 
 from sentifuse.extract.errors import MissingModel
-from sentifuse.extract.hub import Network, is_forbidden
+from sentifuse.extract.models.hub import Network, is_forbidden
 
 COMMIT = "1" * 40
 
@@ -118,8 +118,8 @@ def hub(bert_folder: Path) -> Iterator[str]:
 
 LOCATE = """
 from pathlib import Path
-from sentifuse.extract.source import ModelSource
-from sentifuse.extract.weights import locate
+from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.models.weights import locate
 print(locate(ModelSource(kind="hub", name="a/bert"), search=[]).digest)
 """
 
@@ -136,8 +136,8 @@ def ask(endpoint: str, home: Path, **environment: str) -> subprocess.CompletedPr
 def test_a_hub_model_is_downloaded_once_and_then_found_without_a_network(
     hub: str, tmp_path: Path, bert_folder: Path
 ) -> None:
-    from sentifuse.extract.located import read_folder
-    from sentifuse.extract.source import ModelSource
+    from sentifuse.extract.models.located import read_folder
+    from sentifuse.extract.models.source import ModelSource
 
     expected = read_folder(ModelSource(kind="path", name="x"), bert_folder).digest
     forbidden = ask(hub, tmp_path, HF_HUB_OFFLINE="1")

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from sentifuse import ConfigError, ResourceError
-from sentifuse.extract.located import file_sha256
+from sentifuse.extract.models.located import file_sha256
 
 __all__ = ["add_weights"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sentifuse import ConfigError
-from sentifuse.extract.source import ModelSource, read_source
+from sentifuse.extract.models.source import ModelSource, read_source
 
 DIGEST = "ab" * 32
 

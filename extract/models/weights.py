@@ -12,10 +12,10 @@ from pathlib import Path
 from sentifuse import ResourceError
 from sentifuse.extract.encoders import encoder_class
 from sentifuse.extract.errors import MissingModel, ModelMismatch, ModelsMissing
-from sentifuse.extract.hub import Network, cached_snapshot, download_snapshot, find_remote, is_forbidden
-from sentifuse.extract.located import LocatedModel, file_sha256, read_file_model, read_folder, read_tiny
+from sentifuse.extract.models.hub import Network, cached_snapshot, download_snapshot, find_remote, is_forbidden
+from sentifuse.extract.models.located import LocatedModel, file_sha256, read_file_model, read_folder, read_tiny
+from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.profile import EncoderEntry, Profile
-from sentifuse.extract.source import ModelSource
 
 __all__ = ["FoundModels", "find_models", "locate", "weights_folder"]
 
@@ -175,7 +175,7 @@ def _find_hub(source: ModelSource, *, is_offline: bool, network: Network) -> Cal
 def _find_torchvision(
     source: ModelSource, search: Sequence[Path], *, is_offline: bool, network: Network
 ) -> Callable[[], LocatedModel]:
-    from sentifuse.extract.torchvision_weights import known_weights
+    from sentifuse.extract.models.torchvision_weights import known_weights
 
     known = known_weights(source.architecture, source.weights)
     checkpoints = _torch_home() / "hub" / "checkpoints"
