@@ -40,7 +40,10 @@ class ItinConfig:
     region_count: int = setting(2, "m: the best m regions that are stored", low=1)
     word_dropout: float = setting(0.0, "on the words after the GRU, and between its layers", low=0.0, high=0.95)
     # Not in the paper; the preset `paper` has all of these off.
-    input_dropout: float = setting(0.0, "on region, word and context features", low=0.0, high=0.95)
+    input_dropout: float = setting(0.0, "on region and word features, one mask per pair", low=0.0, high=0.95)
+    context_dropout: float = setting(0.0, "on the context vector", low=0.0, high=0.95)
+    left_out_words: float = setting(0.0, "share of a text's words that a training step leaves out", low=0.0, high=0.95)
+    pooled_dropout: float = setting(0.0, "on C before the two MLPs", low=0.0, high=0.95)
     output_dropout: float = setting(0.0, "on F before the classifier", low=0.0, high=0.95)
     standardise: bool = setting(False, "inputs to zero mean and unit variance by the training part's statistics")
     layer_norm: bool = setting(False, "layer norm on projected regions and on words")
@@ -70,8 +73,11 @@ class Itin(Head):
             "gate": "vector",
             "region_count": 2,
             "standardise": True,
-            "input_dropout": 0.4,
+            "input_dropout": 0.3,
+            "left_out_words": 0.15,
+            "context_dropout": 0.4,
             "word_dropout": 0.4,
+            "pooled_dropout": 0.4,
             "output_dropout": 0.2,
             "optimiser": "adamw",
             "learning_rate": 1e-3,
@@ -165,8 +171,11 @@ class Itin(Head):
         has_region, has_word = batch.masks[REGIONS], batch.masks[WORDS]
         f, x, v = (self._input(batch, key) for key in (REGIONS, WORDS, CONTEXT))
 
+        has_word = self._leave_out(has_word)
+        x = keep_real(x, has_word)
+
         r = self.region(f)  # (B, m, d)  eq. 1
-        w = self._encode_words(x, has_word)  # (B, n, d)  eq. 2–4
+        w = self._encode_words(x, batch.masks[WORDS])  # (B, n, d)  eq. 2–4
         if self.region_norm is not None and self.word_norm is not None:
             r, w = self.region_norm(r), self.word_norm(w)
         r, w = keep_real(r, has_region), keep_real(w, has_word)
@@ -191,6 +200,7 @@ class Itin(Head):
 
         pool_weights = masked_softmax(self.pool(z).squeeze(-1), has_region)  # (B, m)  eq. 12
         C = torch.einsum("bm,bmd->bd", pool_weights, z)  # (B, d)  eq. 13  # noqa: N806 (the paper's letters)
+        C = dropout(C, self.config.pooled_dropout, training=self.training)  # noqa: N806
         V = v  # (B, Dv)  eq. 14  # noqa: N806
         S = masked_mean(w, has_word)  # (B, d)  eq. 15  # noqa: N806
         f1 = F.relu(self.visual_mlp(torch.cat([V, C], -1)))  # (B, h)  eq. 16
@@ -237,7 +247,18 @@ class Itin(Head):
         if values.shape[-1] != self.widths[key]:
             raise ValueError(f"{key}: expected width {self.widths[key]}, found {values.shape[-1]}")
         real = keep_real(values, mask) if self.standardise is None else self._standardise_layer(key)(values, mask)
-        return dropout(real, self.config.input_dropout, training=self.training)
+        if key == CONTEXT:
+            return dropout(real, self.config.context_dropout, training=self.training)
+        return dropout(real, self.config.input_dropout, training=self.training, shared_axis=1)
+
+    def _leave_out(self, mask: torch.Tensor) -> torch.Tensor:
+        """In training, the mask with some real words taken out; the first word always stays. (B, n) → (B, n)."""
+        share = self.config.left_out_words
+        if not self.training or share <= 0.0:
+            return mask
+        kept = torch.rand(mask.shape, device=mask.device) >= share
+        kept[:, :1] = True  # a slice: a batch of empty texts may have no column
+        return mask & kept
 
     def _standardise_layer(self, key: str) -> Any:
         assert self.standardise is not None  # only called where the setting is on

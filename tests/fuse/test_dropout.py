@@ -49,3 +49,11 @@ def test_gradient_passes_where_the_value_passes() -> None:
     found.sum().backward()
     assert torch.equal(values.grad, found.detach())
     assert values.numel() % 4  # a size that does not fill the last word of random bits
+
+
+def test_a_shared_axis_has_one_mask() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        found = dropout(torch.ones(200, 7, 50), 0.3, training=True, shared_axis=1)
+    assert torch.equal(found, found[:, :1].expand_as(found))
+    assert float((found[:, 0] == 0).float().mean()) == pytest.approx(0.3, abs=0.03)
