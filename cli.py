@@ -79,6 +79,13 @@ def run(arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         return _failed(arguments, type(error).__name__, str(error), error.exit_code)
+    except (PermissionError, NotADirectoryError) as error:  # the folders are the user's: no bug of ours
+        if "--debug" in arguments:
+            traceback.print_exc()
+        message = (
+            f"{error.filename}: cannot be read or written: {error.strerror}. Mend the permissions or the path, or "
+        )
+        return _failed(arguments, "DataError", f"{message}name another folder with --artifacts", 3)
     except (KeyboardInterrupt, typer.Abort):
         return _failed(arguments, "Interrupted", INTERRUPTION, INTERRUPTED)
     except Exception as error:  # click's own exceptions know their exit code; all others are bugs and go on
@@ -95,10 +102,24 @@ def run(arguments: Sequence[str]) -> int:
 def _failed(arguments: Sequence[str], kind: str, message: str, exit_code: int) -> int:
     output = Output(as_json="--json" in arguments)
     output.note(f"error: {message}", style="error")
+    if "sentifuse " in message and (hint := _how_to_call()):
+        output.note(hint, style="dim")
     if output.as_json:
         document = {"error": {"type": kind, "message": message, "exit_code": exit_code}}
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     return exit_code
+
+
+def _how_to_call() -> str:
+    """How to type `sentifuse` where the environment is not activated; empty where it is."""
+    import shutil  # only a failure pays for it
+    from pathlib import Path
+
+    command = Path(sys.executable).parent / "sentifuse"
+    if shutil.which("sentifuse") or not command.is_file():
+        return ""
+    activate = command.with_name("activate")
+    return f"(sentifuse is {command} here; or type first: source {activate})"
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def extract(
     from sentifuse.engines import ENGINES
     from sentifuse.extract.job import ExtractRequest, resolve
     from sentifuse.extract.profile import load_profile
+    from sentifuse.extract.runner import TooManyFailures
 
     output = Output(as_json=as_json)
     if engine not in ENGINES:
@@ -88,7 +89,13 @@ def extract(
     if dry_run or status:
         output.result(plan_document(job), plan_lines(job))
         return
-    summary = _run(output, job)
+    try:
+        summary = _run(output, job)
+    except TooManyFailures as error:
+        remember(artifacts, dataset=name)
+        for line in summary_lines(error.summary):
+            output.note(line)
+        raise
     remember(artifacts, dataset=name)
     output.result(summary.to_json(), summary_lines(summary))
     output.note(f"next: sentifuse train --head itin --dataset {name}", style="dim")
@@ -102,7 +109,10 @@ def _run(output: Output, job: "Job") -> "Summary":
         {name: only_part(encoder.plan, job.request.part) for name, encoder in job.encoders.items()},
     )
     if job.has_work:
-        output.note(f"{sum(len(task.rows) for task in tasks):,} rows to compute in {len(tasks)} shard tasks")
+        rows = sum(len(task.rows) for task in tasks)
+        output.note(
+            f"{rows:,} rows to compute in {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} of a shard each"
+        )
     with output.progress(f"extracting {job.request.dataset}", sum(len(t.rows) for t in tasks), "rows") as advance:
         return run(job, progress=advance, say=None if sys.stderr.isatty() else output.note)
 

@@ -47,6 +47,7 @@ def show(
         "name": profile.name,
         "description": profile.description,
         "notice": profile.notice,
+        "file": str(profile.path),
         "default": list(profile.default),
         "encoders": {
             entry.name: {"model": str(entry.model), "settings": dict(entry.settings)}
@@ -63,6 +64,7 @@ def show(
         for e in profile.encoders.values()
     ]
     lines = [f"{profile.name}: {profile.description}", *table(["encoder", "default", "model", "settings"], rows)]
+    lines.append(f"file: {profile.path} (copy it to start your own; paths in it are relative to the file)")
     Output(as_json=as_json).result(document, lines)
 
 

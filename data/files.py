@@ -128,7 +128,7 @@ def read_table(path: Path, columns: Sequence[str], *, hint: str) -> tuple[dict[s
     """
     content = read_bytes(path, hint=hint)
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        table = read_parquet(content)
         metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"null"))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error}). Delete it. {hint}") from error
@@ -136,6 +136,15 @@ def read_table(path: Path, columns: Sequence[str], *, hint: str) -> tuple[dict[s
     if absent or not isinstance(metadata, dict):
         raise DataError(f"{path}: expected the columns {list(columns)}, found {table.column_names}. Delete it. {hint}")
     return {name: table.column(name).to_pylist() for name in columns}, metadata
+
+
+def read_parquet(content: bytes) -> pa.Table:
+    """A whole Parquet file, read in this thread.
+
+    Not by `pq.read_table`: its threads may outlive the call holding `content`, and letting go of a Python object while
+    the interpreter ends aborts the process (exit 134 instead of ours).
+    """
+    return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
 
 
 def _sync_folder(folder: Path) -> None:

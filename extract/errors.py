@@ -26,21 +26,35 @@ class ModelsMissing(ResourceError):
         Pairs of an encoder's name and the error that says why its model is not there.
     available
         The encoders whose models are there.
+    others
+        The shipped profiles that would run as they are.
     """
 
-    def __init__(self, profile: str, missing: Sequence[tuple[str, ResourceError]], available: Sequence[str]) -> None:
+    def __init__(
+        self,
+        profile: str,
+        missing: Sequence[tuple[str, ResourceError]],
+        available: Sequence[str],
+        others: Sequence[str] = ("tiny",),
+    ) -> None:
         self.profile = profile
         self.missing = tuple(missing)
         self.available = tuple(available)
+        self.others = tuple(others)
         count = len(self.missing)
         lines = [f"profile {profile!r} needs {count} model{'s' if count > 1 else ''} that cannot be had:"]
         lines += [f"  {name}: {error}" for name, error in self.missing]
         ways = []
         if self.available:
             ways.append(f"leave them out with --skip-missing (runs {', '.join(self.available)})")
-        ways += [f"--profile {other}" for other in ("offline", "tiny") if other != profile]
-        lines.append(f"Works now: {', or '.join(ways)}")
+        ways += [f"--profile {other}" for other in self.others]
+        if ways:
+            lines.append(f"Works now: {', or '.join(ways)}")
+        if profile != "offline" and "offline" not in self.others:
+            lines.append(
+                "--profile offline lacks something too; what it needs: sentifuse weights list --profile offline"
+            )
         super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[type["ModelsMissing"], tuple[object, ...]]:
-        return type(self), (self.profile, self.missing, self.available)
+        return type(self), (self.profile, self.missing, self.available, self.others)

@@ -94,6 +94,14 @@ class Summary:
         }
 
 
+class TooManyFailures(DataError):
+    """More rows failed than were allowed. All the rest is stored; `summary` accounts for it."""
+
+    def __init__(self, message: str, summary: Summary) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
 def run(
     job: Job, *, progress: Callable[[int], None] | None = None, say: Callable[[str], None] | None = None
 ) -> Summary:
@@ -110,7 +118,7 @@ def run(
 
     Raises
     ------
-    DataError
+    TooManyFailures
         More rows failed than `max_failures`; raised after all the rest was done and committed.
     CacheError, ResourceError
         The store cannot be written, a model does not load. What was committed stays.
@@ -296,8 +304,10 @@ def _refuse_many_failures(job: Job, summary: Summary) -> None:
         limit = max(DEFAULT_FAILURE_FLOOR, int(DEFAULT_FAILURE_SHARE * summary.pairs))
     if len(failed) > limit:
         first = ", ".join(f"{row_id} ({status})" for row_id, status in list(failed.items())[:3])
-        raise DataError(
+        raise TooManyFailures(
             f"{job.request.dataset}: {len(failed):,} of {summary.pairs:,} pairs failed, more than the {limit:,} "
             f"allowed; the first: {first}. All others are stored. Mend the inputs, then run "
-            f"`sentifuse data prepare` and extract again, or allow them with --max-failures {len(failed)}"
+            f"`sentifuse data prepare {job.request.dataset}` and extract again, or allow them with --max-failures "
+            f"{len(failed)}",
+            summary,
         )

@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet
 
 from sentifuse import ConfigError, DataError
 from sentifuse.data import files
@@ -68,7 +67,7 @@ class Pairs:
             protocol="given" if "split_column" in names else "random",
             pairs=tuple(_raw_pairs(path, rows, names)),
             annotations=annotations,
-            problems=(*table.problems, *problems, *_unknown_words(rows, annotations, classes)),
+            problems=(*table.problems, *problems, *_unknown_words(rows, names, classes)),
         )
 
 
@@ -120,9 +119,11 @@ def _read_csv(path: Path, raw: bytes, encoding: str, delimiter: str) -> Table:
     content = text.encode()
     block_size = max(len(content) + 1, 1 << 16)  # one block: a row of any length fits, and rows are numbered
     names = [str(place) for place in range(len(columns))]
+    memory = pa.BufferOutputStream()  # Arrow's own: its read-ahead thread must not let go of a Python object at exit
+    memory.write(content)
     try:
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(content),
+            pa.BufferReader(memory.getvalue()),
             pyarrow.csv.ReadOptions(use_threads=False, block_size=block_size, column_names=names, skip_rows=1),
             pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
             pyarrow.csv.ConvertOptions(
@@ -184,7 +185,7 @@ def _read_jsonl(path: Path, raw: bytes, encoding: str) -> Table:
 
 def _read_parquet(path: Path, raw: bytes, encoding: str) -> Table:
     try:
-        table = pyarrow.parquet.read_table(pa.BufferReader(raw))
+        table = files.read_parquet(raw)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from error
     columns = tuple(table.column_names)
@@ -238,6 +239,11 @@ def _resolve_columns(path: Path, found: tuple[str, ...], options: TableOptions) 
         if wanted in found:
             names[option] = wanted
         elif was_asked_for or option == "id_column":
+            if len(found) == 1 and any(mark in found[0] for mark in ";\t|,"):
+                raise DataError(
+                    f"{path}: expected a column {wanted!r}, found a single column {found[0]!r}. "
+                    "Cells are separated by commas in a .csv and by tabs in a .tsv: save the table anew or rename it"
+                )
             raise DataError(
                 f"{path}: expected a column {wanted!r}, found {', '.join(map(repr, found)) or 'none'}. "
                 f"Name the right one with --{option.replace('_', '-')}"
@@ -276,7 +282,12 @@ def _rows_with_ids(path: Path, table: Table, id_column: str) -> tuple[Rows, list
             "Keep the right row of each and run again"
         )
     if not rows:
-        raise DataError(f"{path}: expected at least one row with an id, found none in {len(table.rows)} rows")
+        first = next(iter((*table.problems, *problems)), None)
+        why = f"; the first problem: {first.where}: {first.what}" if first else ""
+        raise DataError(
+            f"{path}: expected at least one row with an id, found none in {len(table.rows)} rows{why}. "
+            "Is a quotation mark left open, or the table empty?"
+        )
     return rows, problems
 
 
@@ -298,16 +309,19 @@ def _annotations(rows: Rows, names: dict[str, str]) -> Iterator[Annotation]:
                 yield Annotation(str(row[names["id_column"]]), modality, 0, word)
 
 
-def _unknown_words(rows: Rows, annotations: Sequence[Annotation], classes: tuple[str, ...]) -> list[Problem]:
+def _unknown_words(rows: Rows, names: dict[str, str], classes: tuple[str, ...]) -> list[Problem]:
+    labels = [
+        (place, row, names[option]) for place, row in rows for option in LABEL_COLUMNS.values() if option in names
+    ]
     return [
         Problem(
-            f"column of the {one.modality}'s label",
-            f"unknown label word {one.label!r}; expected {', '.join(classes)}",
-            one.id,
+            f"{place}, column {column!r}",
+            f"unknown label word {word!r}; expected {', '.join(classes)}",
+            str(row[names["id_column"]]),
             is_failure=True,
         )
-        for one in annotations
-        if one.label not in classes
+        for place, row, column in labels
+        if (word := _word(row[column])) and word not in classes
     ]
 
 

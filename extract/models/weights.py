@@ -15,7 +15,7 @@ from sentifuse.extract.errors import MissingModel, ModelMismatch, ModelsMissing
 from sentifuse.extract.models.hub import Network, cached_snapshot, download_snapshot, find_remote, is_forbidden
 from sentifuse.extract.models.located import LocatedModel, file_sha256, read_file_model, read_folder, read_tiny
 from sentifuse.extract.models.source import ModelSource
-from sentifuse.extract.profile import EncoderEntry, Profile
+from sentifuse.extract.profile import EncoderEntry, Profile, load_profile
 
 __all__ = ["FoundModels", "find_models", "locate", "weights_folder"]
 
@@ -69,7 +69,7 @@ def find_models(
         except ResourceError as error:
             missing[entry.name] = error
     if missing and not (skip_missing and ready):
-        raise ModelsMissing(profile.name, list(missing.items()), list(ready))
+        raise ModelsMissing(profile.name, list(missing.items()), list(ready), _runnable(profile.name, search))
     models: dict[str, LocatedModel] = {}
     for name, fetch in ready.items():
         try:
@@ -79,8 +79,22 @@ def find_models(
                 raise
             missing[name] = error
     if not models:
-        raise ModelsMissing(profile.name, list(missing.items()), [])
+        raise ModelsMissing(profile.name, list(missing.items()), [], _runnable(profile.name, search))
     return FoundModels(models=models, missing=missing)
+
+
+def _runnable(missed: str, search: Sequence[Path]) -> list[str]:
+    """The shipped profiles without downloads whose models are all there: what can be advised instead of `missed`."""
+
+    def is_there(name: str) -> bool:
+        try:
+            for entry in load_profile(name).choose():
+                _find(entry.model, search, is_offline=True, network=Network())
+        except ResourceError:
+            return False
+        return True
+
+    return [name for name in ("offline", "tiny") if name != missed and is_there(name)]
 
 
 def locate(source: ModelSource, *, search: Sequence[Path], is_offline: bool = False) -> LocatedModel:

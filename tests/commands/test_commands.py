@@ -1,5 +1,6 @@
 """The commands as a person or a program types them: defaults said aloud, one JSON object, exit codes, clear errors."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -209,6 +210,20 @@ def test_interruption_exits_130_and_says_that_the_command_resumes(
     assert "same command again" in typed.err.splitlines()[-1]
 
 
+def test_too_many_failures_end_with_exit_3_after_the_whole_account(
+    type_command: Type, tmp_path: Path, write_small_mvsa: Callable[..., Path]
+) -> None:
+    root = write_small_mvsa(tmp_path / "MVSA", 60)
+    (root / "data" / "3.jpg").write_bytes(b"")
+    here = ("--artifacts", tmp_path / "artifacts")
+    words = ("extract", "--dataset", "mvsa_single", "--root", root, "--profile", "tiny", "--max-failures", "0", *here)
+    typed = type_command(*words)
+    assert typed.code == 3
+    assert "60 pairs, 59 complete in all encoders" in typed.err
+    assert "3: unreadable: empty file" in typed.err
+    assert type_command("train", "--head", "text_only", "--set", "epochs=1", *here).code == 0  # knows the dataset
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
     from sentifuse.data import catalog
 
@@ -269,3 +284,34 @@ def test_a_look_at_the_plan_prepares_nothing(
         assert typed.code == 2
         assert f"sentifuse data prepare mvsa_single --root {root}" in typed.err
     assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("data", "list"), ("evaluate", "--run", "x"), ("weights", "list", "--profile", "offline")], ids=" ".join
+)
+def test_a_folder_that_may_not_be_read_is_no_bug(
+    type_command: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    stat = os.stat
+
+    def refuse(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        if str(path).startswith(str(tmp_path / "locked")):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    typed = type_command(*words, "--artifacts", tmp_path / "locked")
+    assert typed.code == 3
+    assert "Permission denied" in typed.err
+    assert "--artifacts" in typed.err
+
+
+def test_an_error_says_how_to_call_where_the_environment_is_not_activated(
+    type_command: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    typed = type_command("train", "--head", "itin", "--artifacts", tmp_path)
+    assert f"(sentifuse is {Path(sys.executable).parent / 'sentifuse'} here; or type first: source " in typed.err
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    typed = type_command("train", "--head", "itin", "--artifacts", tmp_path)
+    assert "(sentifuse is" not in typed.err

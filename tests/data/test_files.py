@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,17 @@ def test_missing_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "l.json").write_text("[1]")
     with pytest.raises(DataError, match="found list"):
         files.read_json(tmp_path / "l.json", hint="")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
+def test_reading_a_table_leaves_no_thread_that_could_abort_the_end_of_the_process(tmp_path: Path) -> None:
+    files.write_table(tmp_path / "t.parquet", COLUMNS, {})
+    code = (
+        "import sys; from pathlib import Path; from sentifuse.data import files; "
+        "files.read_table(Path(sys.argv[1]), ('id',), hint=''); "
+        "names = [(Path(p) / 'comm').read_text().strip() for p in Path('/proc/self/task').iterdir()]; "
+        "print(sum('jemalloc' not in name for name in names))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "t.parquet"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "1"

@@ -218,3 +218,21 @@ def test_missing_table_and_missing_option_say_so(tmp_path: Path) -> None:
         read(tmp_path / "none.csv")
     with pytest.raises(ConfigError, match="--table"):
         Pairs().read(ReadRequest(dataset_dir=tmp_path))
+
+
+def test_an_unknown_word_is_named_with_its_row_and_column(tmp_path: Path) -> None:
+    source = csv_source(tmp_path, "id,text,label,text_label\n1,a,yes,yes\n2,b,no,perhaps\n", classes=("yes",))
+    assert [(problem.where, problem.id) for problem in source.problems] == [
+        ("pairs.csv row 3, column 'label'", "2"),
+        ("pairs.csv row 3, column 'text_label'", "2"),
+    ]
+
+
+def test_another_separator_is_recognised(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"found a single column 'id;text;label'\. Cells are separated by commas"):
+        csv_source(tmp_path, "id;text;label\n1;x;a\n")
+
+
+def test_an_open_quotation_mark_is_suspected_when_no_row_is_left(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none in 0 rows.* Is a quotation mark left open"):
+        csv_source(tmp_path, 'id,text,label\n1,"open,a\n2,y,b\n')
