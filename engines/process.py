@@ -94,7 +94,7 @@ def _send(connection: Connection, message: tuple[Any, ...]) -> None:
 def _picklable(error: BaseException) -> BaseException | None:
     """The error if it survives the way to the driver, else None. Exceptions with odd constructors do not."""
     try:
-        copy = pickle.loads(pickle.dumps(error))
+        copy = pickle.loads(pickle.dumps(error))  # our own exception, to see whether it survives our own pipe
     except Exception:  # noqa: BLE001  # pickling runs the exception's own code
         return None
     return error if type(copy) is type(error) else None
