@@ -1,7 +1,9 @@
 """The image alone: a small MLP on the context vector beside the mean of the regions. Reads nothing of the text."""
 
+from typing import Any, ClassVar
+
 from sentifuse.fuse.batches import FieldRequest
-from sentifuse.fuse.heads.pooled import PooledMlp
+from sentifuse.fuse.heads.pooled import MLP_PRESETS, PooledMlp
 
 
 class ImageOnly(PooledMlp):
@@ -12,3 +14,14 @@ class ImageOnly(PooledMlp):
         FieldRequest(encoder="context", field="vector"),
         FieldRequest(encoder="regions", field="features"),
     )
+    # Validation parts of MVSA-Single, seeds 10–15: 0.647 with these, 0.630 with the MLP's own.
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        **MLP_PRESETS,
+        "default": {
+            **MLP_PRESETS["default"],
+            "weight_decay": 5.0,
+            "average": 0.99,
+            "epochs": 15,
+            "patience": 0,
+        },
+    }

@@ -37,7 +37,7 @@ MLP_PRESETS: dict[str, dict[str, Any]] = {
         "output_dropout": 0.5,
         "optimiser": "adamw",
         "learning_rate": 1e-3,
-        "weight_decay": 1e-2,
+        "weight_decay": 1.0,
         "schedule": "cosine",
         "epochs": 30,
         "patience": 8,
