@@ -35,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY)  ## make the environment .venv with the exact tested versions (about 6 GB, most of it torch)
 	@echo "ready: $(CLI) --help"
 
-demo: $(READY)  ## the whole job on the embedded sample: prepare, extract, train, evaluate (offline, 2 minutes)
+demo: $(READY)  ## the whole job on the embedded sample: prepare, extract, train, evaluate (offline, a minute)
 	@$(BIN)/python -m sentifuse.commands.demo $(ARGS)
 
 extract: $(READY)  ## stage 1: DATASET=mvsa_single [ROOT=folder] [PROFILE=name or file] [WEIGHTS=folder] [ARGS=...]
