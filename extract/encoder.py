@@ -14,9 +14,10 @@ import numpy.typing as npt
 from PIL.Image import Image
 
 from sentifuse import DataError
+from sentifuse.cache.fingerprint import canonical_json
 from sentifuse.cache.spec import Field
 from sentifuse.extract.encoders import encoder_class
-from sentifuse.extract.models.located import LocatedModel, canonical
+from sentifuse.extract.models.located import LocatedModel
 from sentifuse.extract.precision import Precision, choose_precision
 from sentifuse.extract.profile import EncoderEntry
 from sentifuse.extract.settings import all_settings, changed_settings, read_settings
@@ -29,7 +30,6 @@ __all__ = [
     "EncoderPlan",
     "Outputs",
     "RowValues",
-    "build_encoder",
     "check_values",
     "describe_encoder",
 ]
@@ -78,7 +78,7 @@ class BackboneSpec:
             "options": dict(self.options),
             "precision": self.precision,
         }
-        return canonical(plain).decode()
+        return canonical_json(plain).decode()
 
     def build(self, device: str) -> Backbone:
         """Load the network onto a device (imports torch)."""
@@ -208,13 +208,6 @@ def describe_encoder(entry: EncoderEntry, model: LocatedModel, *, precision: str
         encoder=chosen,
         settings=settings,
     )
-
-
-def build_encoder(
-    entry: EncoderEntry, model: LocatedModel, *, precision: str, device: str, share: dict[str, Backbone]
-) -> Encoder:
-    """`describe_encoder`, then build."""
-    return describe_encoder(entry, model, precision=precision, device=device).build(device=device, share=share)
 
 
 def check_values(values: Mapping[str, Array]) -> RowValues:

@@ -46,10 +46,6 @@ class Plan:
     stale_rows: int
     stored_rows: int
 
-    @property
-    def row_count(self) -> int:
-        return self.new_rows + self.stale_rows
-
 
 def list_inputs(manifest: Manifest, modalities: Sequence[str]) -> list[RowInput]:
     """The inputs of every pair that is not withdrawn, in manifest order.

@@ -187,7 +187,7 @@ def _refuse_useless(request: TrainRequest, labels: Labels, samples: Mapping[str,
             reasons = "; ".join(f"{n} pairs {reason}" for reason, n in count_reasons(samples[part].excluded).items())
             raise TrainingError(
                 f"{where}: expected usable pairs in the {part} part, found none ({reasons or 'the part is empty'}). "
-                "Extract the missing features, choose a head that does not need them, or another --protocol"
+                "Extract the missing features, choose a head that does not need them, or another --protocol or --rule"
             )
     counts = samples["train"].class_counts(labels.classes)
     empty = [name for name, n in counts.items() if n == 0]

@@ -10,15 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from sentifuse.cache.files import sha256_of
+from sentifuse.cache.fingerprint import canonical_json
 from sentifuse.extract.errors import ModelMismatch
 from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.models.tiny import TINY, TINY_VERSION, tiny_config, write_tiny
 
 __all__ = [
     "LocatedModel",
-    "canonical",
     "check_safetensors",
-    "file_sha256",
     "read_file_model",
     "read_folder",
     "read_tiny",
@@ -107,10 +107,10 @@ def read_folder(source: ModelSource, folder: Path) -> LocatedModel:
             check_safetensors(folder / name)
         if name.endswith(("config.json", ".index.json")):
             plain = {key: value for key, value in _read_json(folder / name).items() if key not in PROVENANCE}
-            digests[name] = hashlib.sha256(canonical(plain)).hexdigest()
+            digests[name] = hashlib.sha256(canonical_json(plain)).hexdigest()
         else:
-            digests[name] = file_sha256(folder / name)
-    digest = hashlib.sha256(canonical(digests)).hexdigest()
+            digests[name] = sha256_of(folder / name)
+    digest = hashlib.sha256(canonical_json(digests)).hexdigest()
     return LocatedModel(source=source, path=folder, architecture=config["model_type"], digest=digest, files=digests)
 
 
@@ -124,7 +124,7 @@ def read_file_model(source: ModelSource, file: Path) -> LocatedModel:
     """
     if not source.architecture:
         raise ModelMismatch(f'{file}: of which network? Add architecture = "…" (torchvision\'s name) to the model')
-    digest = file_sha256(file)
+    digest = sha256_of(file)
     if source.sha256 and digest != source.sha256:
         raise ModelMismatch(
             f"{file}: SHA-256 is {digest}, expected {source.sha256}. The file is damaged or another one of this name; "
@@ -141,7 +141,7 @@ def read_tiny(source: ModelSource) -> LocatedModel:
     """A seeded miniature network: its kind, seed and version stand for its numbers."""
     architecture = TINY[source.name]
     plain = {"tiny": source.name, "seed": source.seed, "version": TINY_VERSION}
-    digest = hashlib.sha256(canonical(plain)).hexdigest()
+    digest = hashlib.sha256(canonical_json(plain)).hexdigest()
     return LocatedModel(source=source, path=None, architecture=architecture, digest=digest, files={})
 
 
@@ -175,17 +175,6 @@ def check_safetensors(file: Path) -> dict[str, tuple[int, ...]]:
             f"{file}: {size_bytes:,} bytes long, its header expects {8 + length + end:,}: cut off? Fetch it again"
         )
     return shapes
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def _weight_files(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from sentifuse import ConfigError, ResourceError
-from sentifuse.extract.models.located import file_sha256
+from sentifuse.cache.files import sha256_of
 
 __all__ = ["add_weights"]
 
@@ -57,9 +57,9 @@ def add_weights(source: Path, folder: Path, *, overwrite: bool = False) -> dict[
 def _digests(path: Path) -> dict[str, str]:
     """SHA-256 of a file ("" is its name) or of each file of a folder."""
     if path.is_file():
-        return {"": file_sha256(path)}
+        return {"": sha256_of(path)}
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    return {file.relative_to(path).as_posix(): file_sha256(file) for file in files}
+    return {file.relative_to(path).as_posix(): sha256_of(file) for file in files}
 
 
 def _named(name: str, digests: dict[str, str]) -> dict[str, str]:

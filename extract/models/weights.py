@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentifuse import ResourceError
+from sentifuse.cache.files import sha256_of
 from sentifuse.extract.encoders import encoder_class
 from sentifuse.extract.errors import MissingModel, ModelMismatch, ModelsMissing
 from sentifuse.extract.models.hub import Network, cached_snapshot, download_snapshot, find_remote, is_forbidden
-from sentifuse.extract.models.located import LocatedModel, file_sha256, read_file_model, read_folder, read_tiny
+from sentifuse.extract.models.located import LocatedModel, read_file_model, read_folder, read_tiny
 from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.profile import EncoderEntry, Profile, load_profile
 
@@ -139,7 +140,7 @@ def _find_local(source: ModelSource, search: Sequence[Path]) -> LocatedModel:
     if source.kind == "folder":
         return read_folder(source, there[0])
     for place in there[1:]:  # a file of the same name in a later folder may be the one whose digest fits
-        if source.sha256 and file_sha256(place) == source.sha256:
+        if source.sha256 and sha256_of(place) == source.sha256:
             return read_file_model(source, place)
     return read_file_model(source, there[0])
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sentifuse.cache.files import sha256_of
 from sentifuse.extract.errors import ModelMismatch
-from sentifuse.extract.models.located import LocatedModel, check_safetensors, file_sha256, read_file_model, read_folder
+from sentifuse.extract.models.located import LocatedModel, check_safetensors, read_file_model, read_folder
 from sentifuse.extract.models.source import ModelSource
 
 HERE = ModelSource(kind="path", name="here", architecture="resnet18")
@@ -109,7 +110,7 @@ def test_a_file_of_another_kind_is_no_safetensors_file(content: bytes, tmp_path:
 
 
 def test_a_pinned_digest_must_fit(resnet_file: Path) -> None:
-    digest = file_sha256(resnet_file)
+    digest = sha256_of(resnet_file)
     pinned = ModelSource(kind="path", name="x", architecture="resnet18", sha256=digest)
     assert read_file_model(pinned, resnet_file).digest == digest
     other = ModelSource(kind="path", name="x", architecture="resnet18", sha256="0" * 64)

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sentifuse.extract.models.located import file_sha256, read_tiny
+from sentifuse.cache.files import sha256_of
+from sentifuse.extract.models.located import read_tiny
 from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.models.tiny import TINY, write_tiny
 
@@ -32,7 +33,7 @@ def test_the_numbers_depend_on_the_seed_alone(kind: str, tmp_path: Path) -> None
         state = torch.get_rng_state()
         made = write_tiny(kind, seed, folder)
         assert torch.equal(torch.get_rng_state(), state)  # and the global generator is left alone
-        digests.append(file_sha256(made if made.is_file() else made / "model.safetensors"))
+        digests.append(sha256_of(made if made.is_file() else made / "model.safetensors"))
     assert digests[0] == digests[1] != digests[2]
 
 

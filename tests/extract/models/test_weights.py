@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import save_file
 
 from sentifuse import ConfigError
+from sentifuse.cache.files import sha256_of
 from sentifuse.extract.errors import MissingModel, ModelMismatch, ModelsMissing
-from sentifuse.extract.models.located import file_sha256
 from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.models.torchvision_weights import LITERALS, ask_torchvision, known_weights
 from sentifuse.extract.models.weights import find_models, locate, weights_folder
@@ -84,14 +84,14 @@ def test_a_local_file_is_found_in_the_first_folder_that_has_it(tmp_path: Path, r
     shutil.copy(resnet_file, add)
     found = locate(source_of(resnet_file), search=[tmp_path / "none", add])
     assert found.path == add / resnet_file.name
-    assert found.digest == file_sha256(resnet_file)
+    assert found.digest == sha256_of(resnet_file)
 
 
 def test_of_two_files_of_one_name_the_pinned_one_is_taken(tmp_path: Path, resnet_file: Path, resnet_state: Any) -> None:
     (tmp_path / "other").mkdir()
     changed = {name: value + 1 for name, value in resnet_state.items()}
     save_file(changed, tmp_path / "other" / resnet_file.name)
-    pinned = source_of(resnet_file, sha256=file_sha256(resnet_file))
+    pinned = source_of(resnet_file, sha256=sha256_of(resnet_file))
     found = locate(pinned, search=[tmp_path / "other", resnet_file.parent])
     assert found.path == resnet_file
     with pytest.raises(ModelMismatch, match="SHA-256 is"):
