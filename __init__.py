@@ -8,7 +8,7 @@ SentifuseError            exit 1
 └─ TrainingError          exit 6   a loss that is not finite, a class missing in the training part
 
 Every message says where, what was expected, what was found and what to do. Anything else that reaches
-the user is a bug: traceback, exit 1. Ctrl-C exits with 130.
+the user is a bug: traceback, exit 1. Ctrl-C exits with 130, SIGTERM with 143.
 """
 
 from collections.abc import Iterable

@@ -51,9 +51,13 @@ def write_current(cache_dir: Path, encoders: Mapping[str, str], profile: str) ->
     path = cache_dir / CURRENT_FILE
     known = dict(read_current(cache_dir).encoders) if path.exists() else {}
     current = Current(cache_dir=cache_dir, profile=profile, encoders=dict(sorted({**known, **encoders}.items())))
-    make_directory(cache_dir)
     value = {"encoders": current.encoders, "profile": profile}
-    replace_file(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n")
+    content = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n"
+    with reading(path):
+        is_same = path.is_file() and path.read_bytes() == content
+    if not is_same:  # a second extraction needs no writable folder
+        make_directory(cache_dir)
+        replace_file(path, content)
     return current
 
 
@@ -82,7 +86,7 @@ def read_current(cache_dir: Path) -> Current:
         plain_names = all(isinstance(folder, str) and Path(folder).name == folder for folder in encoders.values())
         if not isinstance(profile, str) or not plain_names:
             raise ValueError("expected a profile and folder names")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptIndex(
             f"{path}: {type(error).__name__}: {error}. Delete the file and extract again: nothing is recomputed."
         ) from error

@@ -9,6 +9,8 @@ CacheError                exit 4
 ├─ NoFeatures             nothing was extracted yet, or not this encoder
 ├─ NotStored              this row, or this row's value, is not in the feature set
 ├─ BadRow                 a row that must not be stored: wrong shape or dtype, NaN, a second row of one id
+├─ BadSource              something to import that is refused: damaged, an id twice, a pickle that asks for code
+│  └─ BadSourceRow        one row of it cannot be read
 ├─ Unreadable             the operating system refuses to read
 └─ Unwritable             the operating system refuses to write
    └─ DiskFull            because there is no room
@@ -23,6 +25,8 @@ from sentifuse import CacheError
 
 __all__ = [
     "BadRow",
+    "BadSource",
+    "BadSourceRow",
     "CacheError",
     "CorruptIndex",
     "CorruptShard",
@@ -72,6 +76,14 @@ class NotStored(CacheError):
 
 class BadRow(CacheError):
     """A row that must not reach the disk."""
+
+
+class BadSource(CacheError):
+    """Files to import that are refused."""
+
+
+class BadSourceRow(BadSource):
+    """One row of files to import that cannot be read."""
 
 
 class Unreadable(CacheError):

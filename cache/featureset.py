@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sentifuse.cache.checksum import seal, unseal
 from sentifuse.cache.current import Current, read_current, write_current
 from sentifuse.cache.errors import (
     CacheError,
@@ -33,8 +34,10 @@ __all__ = [
     "differing_keys",
     "list_feature_sets",
     "open_feature_set",
+    "parse_recipe",
     "read_current",
     "write_current",
+    "write_recipe",
 ]
 
 RECIPE_FILE = "recipe.json"
@@ -118,17 +121,21 @@ def create_feature_set(
         return _same(open_feature_set(feature_set.directory), feature_set)
     make_directory(feature_set.shards)
     make_directory(feature_set.temporary)
+    write_recipe(feature_set)
+    return feature_set
+
+
+def write_recipe(feature_set: FeatureSet) -> None:
+    """Put recipe.json into the folder of a feature set, replacing the one that is there."""
     value = {
         "format": FORMAT_VERSION,
-        "encoder": encoder,
-        "fingerprint": name,
+        "encoder": feature_set.encoder,
+        "fingerprint": feature_set.fingerprint,
         "recipe": feature_set.recipe,
         "fields": [field.to_json() for field in feature_set.fields],
         "details": feature_set.details,
     }
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    replace_file(feature_set.directory / RECIPE_FILE, text.encode("utf-8") + b"\n")
-    return feature_set
+    replace_file(feature_set.directory / RECIPE_FILE, _recipe_text(value))
 
 
 def open_feature_set(directory: Path) -> FeatureSet:
@@ -147,6 +154,12 @@ def open_feature_set(directory: Path) -> FeatureSet:
             content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise NoFeatures(f"{directory}: no feature set there, expected a folder with {RECIPE_FILE}") from None
+    return parse_recipe(Path(directory), content)
+
+
+def parse_recipe(directory: Path, content: bytes) -> FeatureSet:
+    """The feature set that the bytes of a recipe.json describe; raises as `open_feature_set`."""
+    path = directory / RECIPE_FILE
     try:
         value = json.loads(content)
         version = value["format"]
@@ -156,8 +169,11 @@ def open_feature_set(directory: Path) -> FeatureSet:
             )
         if version != FORMAT_VERSION:
             raise ValueError(f"format {version!r}, expected {FORMAT_VERSION}")
+        value = unseal(value)
+        if content != _recipe_text(value):
+            raise ValueError("it is not what a writer writes")
         feature_set = FeatureSet(
-            directory=Path(directory),
+            directory=directory,
             encoder=value["encoder"],
             fingerprint=value["fingerprint"],
             recipe=value["recipe"],
@@ -165,14 +181,16 @@ def open_feature_set(directory: Path) -> FeatureSet:
             details=value["details"],
         )
         found = fingerprint_of(feature_set.recipe)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except FutureVersion:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, CacheError) as error:
         raise CorruptIndex(
-            f"{path}: {type(error).__name__}: {error}. Delete this feature set's folder and extract again."
+            f"{path}: {type(error).__name__}: {error}. Run: sentifuse cache repair, which takes it from the shards."
         ) from error
     if found != feature_set.fingerprint:
         raise FingerprintMismatch(
             f"{path}: the recipe's fingerprint is {found[:12]}, the file says {str(feature_set.fingerprint)[:12]}. "
-            "The file was edited; restore it, or delete the feature set's folder and extract again."
+            "The recipe was changed by hand. Run: sentifuse cache repair, which takes it from the shards."
         )
     return feature_set
 
@@ -196,6 +214,11 @@ def differing_keys(left: Mapping[str, Any], right: Mapping[str, Any], prefix: st
         elif key not in left or key not in right or ours != theirs or type(ours) is not type(theirs):
             differences.append((f"{prefix}{key}", ours, theirs))
     return differences
+
+
+def _recipe_text(value: Mapping[str, Any]) -> bytes:
+    text = json.dumps(seal(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8") + b"\n"
 
 
 def _same(found: FeatureSet, wanted: FeatureSet) -> FeatureSet:

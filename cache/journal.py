@@ -1,27 +1,37 @@
 """The journal, one line per committed shard, and the index made from it. Knows no HDF5.
 
 A shard counts when its line is in the journal. The index is the journal in the order of shard numbers, replaced as a
-whole, and is all that a reader looks at. Neither holds a clock, so equal stores have equal bytes.
+whole, and is all that a reader looks at; what only `verify` and `repair` need stands in the journal alone. Neither
+holds a clock, so equal stores have equal bytes, and each JSON object is sealed with a checksum of its own.
 """
 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from sentifuse.cache.checksum import pack, seal, unpack, unseal
 from sentifuse.cache.errors import CorruptIndex, FutureVersion, reading, writing
 from sentifuse.cache.files import replace_file
 from sentifuse.cache.fingerprint import canonical_json
-from sentifuse.cache.spec import FORMAT_VERSION, STATUS_KINDS
+from sentifuse.cache.spec import FORMAT_VERSION, STATUS_KINDS, Array
 
 __all__ = [
+    "DatasetProof",
     "Index",
+    "Journal",
+    "ShardProof",
     "ShardRecord",
-    "append_record",
+    "StagedShard",
+    "append_shard",
     "effective",
+    "parse_index",
+    "parse_line",
     "read_index",
     "read_journal",
     "replace_journal",
@@ -30,11 +40,12 @@ __all__ = [
 
 _FILE = re.compile(r"shards/([0-9]{6,})-([0-9a-f]{12})\.h5")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_INDEX_ADVICE = "Run the same extract command again: it makes the index anew from the journal."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardRecord:
-    """What the journal says of one shard; small and picklable, so that it can travel from the process that wrote it.
+    """What the index says of one shard; small and picklable, so that it can travel from the process that wrote it.
 
     Attributes
     ----------
@@ -62,7 +73,6 @@ class ShardRecord:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "kind": "shard",
             "file": self.file,
             "number": self.number,
             "rows": self.rows,
@@ -74,14 +84,8 @@ class ShardRecord:
 
     @classmethod
     def from_json(cls, value: Any) -> "ShardRecord":
-        """Check a parsed line to the last key. Raises ValueError saying what is wrong with it."""
-        if not isinstance(value, dict):
-            raise ValueError("no JSON object")
-        if value.get("kind") != "shard":
-            raise ValueError(f"unknown kind {value.get('kind')!r}")
-        expected = {"kind", "file", "number", "rows", "ok", "counts", "sha256", "size_bytes"}
-        if set(value) != expected:
-            raise ValueError(f"keys {sorted(value)}, expected {sorted(expected)}")
+        """Check a parsed object to the last key. Raises ValueError saying what is wrong with it."""
+        _refuse_other_keys(value, {"file", "number", "rows", "ok", "counts", "sha256", "size_bytes"})
         counts = value["counts"]
         if not isinstance(counts, dict) or not set(counts) <= set(STATUS_KINDS):
             raise ValueError(f"counts {counts!r}")
@@ -95,7 +99,121 @@ class ShardRecord:
             raise ValueError(f"sha256 {value['sha256']!r}")
         if name is None or int(name[1]) != value["number"] or name[2] != value["sha256"][:12]:
             raise ValueError(f"file {value['file']!r} is not named after its number and SHA-256")
-        return cls(**{key: value[key] for key in expected - {"kind"}})
+        return cls(**value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetProof:
+    """Where a dataset's bytes lie in the shard file, so that they can be read when HDF5 no longer can.
+
+    `crc32c` is that of all its bytes; None for a field's values, which the rows' checksums cover.
+    """
+
+    name: str
+    offset_bytes: int
+    size_bytes: int
+    crc32c: int | None
+
+    @classmethod
+    def from_json(cls, value: Any) -> "DatasetProof":
+        if not isinstance(value, list) or len(value) != 4 or not isinstance(value[0], str):
+            raise ValueError(f"dataset {value!r}, expected [name, offset, size, crc32c]")
+        if not all(type(number) is int and number >= 0 for number in value[1:3]):
+            raise ValueError(f"dataset {value!r}: offset and size must be whole numbers")
+        if value[3] is not None and (type(value[3]) is not int or not 0 <= value[3] < 1 << 32):
+            raise ValueError(f"dataset {value!r}: crc32c must be a whole number below 2^32, or null")
+        return cls(name=value[0], offset_bytes=value[1], size_bytes=value[2], crc32c=value[3])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShardProof:
+    """What it takes to tell which bytes of a shard are damaged, and to make them again.
+
+    Attributes
+    ----------
+    datasets : tuple of DatasetProof
+        In the order in which they were written; fields in the order of the feature set.
+    row_crc32c : (N,) uint32
+        As in the shard: `checksum.row_crc32c` of each row.
+    row_batch : (N,) int32
+        As in the shard: rows of one number were encoded together; -1 for the others.
+    """
+
+    datasets: tuple[DatasetProof, ...]
+    row_crc32c: Array
+    row_batch: Array
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "datasets": [[d.name, d.offset_bytes, d.size_bytes, d.crc32c] for d in self.datasets],
+            "row_crc32c": pack(self.row_crc32c.astype("<u4", copy=False)),
+            "row_batch": pack(self.row_batch.astype("<i4", copy=False)),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, rows: int) -> "ShardProof":
+        """Check a parsed object. Raises ValueError."""
+        _refuse_other_keys(value, {"datasets", "row_crc32c", "row_batch"})
+        crcs, batches = unpack(value["row_crc32c"], np.dtype("<u4")), unpack(value["row_batch"], np.dtype("<i4"))
+        if len(crcs) != rows or len(batches) != rows:
+            raise ValueError(f"{len(crcs)} checksums and {len(batches)} batch numbers for {rows} rows")
+        if not isinstance(value["datasets"], list):
+            raise ValueError(f"datasets {value['datasets']!r}")
+        datasets = tuple(DatasetProof.from_json(item) for item in value["datasets"])
+        return cls(datasets=datasets, row_crc32c=crcs, row_batch=batches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedShard:
+    """A whole shard file and everything the journal will say of it. Equal when the files are."""
+
+    record: ShardRecord
+    proof: ShardProof = field(compare=False, repr=False)
+
+    @property
+    def number(self) -> int:
+        return self.record.number
+
+    @property
+    def file(self) -> str:
+        return self.record.file
+
+    @property
+    def rows(self) -> int:
+        return self.record.rows
+
+    @property
+    def ok(self) -> int:
+        return self.record.ok
+
+    def to_line(self) -> bytes:
+        """The journal's line."""
+        value = {"kind": "shard", **self.record.to_json(), **self.proof.to_json()}
+        return canonical_json(seal(value)) + b"\n"
+
+    @classmethod
+    def from_json(cls, value: Any) -> "StagedShard":
+        """Check a parsed line, already unsealed. Raises ValueError."""
+        proof_keys = ("datasets", "row_crc32c", "row_batch")
+        record = ShardRecord.from_json({k: v for k, v in value.items() if k != "kind" and k not in proof_keys})
+        proof = ShardProof.from_json({key: value[key] for key in proof_keys if key in value}, record.rows)
+        return cls(record=record, proof=proof)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """The lines of a journal in the order they were committed.
+
+    `rewritten` is the generation of the rewriting (`cache compact`) that made this journal, 0 when there was none: an
+    index below it tells nothing about what was lost, since it names the shards of before.
+    """
+
+    rewritten: int = 0
+    shards: tuple[StagedShard, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        head = canonical_json(seal({"kind": "rewrite", "generation": self.rewritten})) + b"\n"
+        return (head if self.rewritten else b"") + b"".join(shard.to_line() for shard in self.shards)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,55 +238,70 @@ class Index:
             "rows": self.rows,
             "shards": [record.to_json() for record in self.shards],
         }
-        return canonical_json(value) + b"\n"
+        return canonical_json(seal(value)) + b"\n"
 
 
-def effective(records: Iterable[ShardRecord]) -> tuple[ShardRecord, ...]:
-    """The records that count, by number: of two lines with one number the later one."""
-    by_number = {record.number: record for record in records}
+def effective(shards: Iterable[StagedShard]) -> tuple[StagedShard, ...]:
+    """The shards that count, by number: of two lines with one number the later one."""
+    by_number = {shard.number: shard for shard in shards}
     return tuple(by_number[number] for number in sorted(by_number))
 
 
-def journal_bytes(records: Sequence[ShardRecord]) -> bytes:
-    """The journal that consists of these lines."""
-    return b"".join(canonical_json(record.to_json()) + b"\n" for record in records)
-
-
-def read_journal(path: Path) -> tuple[ShardRecord, ...]:
-    """The records in the order they were committed; a torn last line was never committed and is left out.
+def read_journal(path: Path) -> Journal:
+    """What was committed; a torn last line never was and is left out.
 
     Raises
     ------
     CorruptIndex
-        A line before the last, or a whole last line, cannot be believed.
+        A whole line cannot be believed.
     """
     with reading(path):
         try:
             content = path.read_bytes()
         except FileNotFoundError:
-            return ()
-    records = []
+            return Journal()
+    rewritten, shards = 0, []
     # A crash while appending leaves a prefix of a line, which never ends with the newline.
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
-            records.append(ShardRecord.from_json(json.loads(line)))
-        except ValueError as error:
+            found = parse_line(line, is_first=number == 1)
+        except (ValueError, RecursionError) as error:
             raise CorruptIndex(
                 f"{path}, line {number}: {error}. The journal was changed by something else or the disk is failing. "
-                "Restore it from a copy, or delete the feature set's folder and extract again."
+                "Run: sentifuse cache repair, which makes it anew from the index and the shards."
             ) from error
-    return tuple(records)
+        if isinstance(found, StagedShard):
+            shards.append(found)
+        else:
+            rewritten = found
+    return Journal(rewritten=rewritten, shards=tuple(shards))
 
 
-def append_record(path: Path, record: ShardRecord) -> None:
-    """Add one line and force it to the disk: from here on the shard counts.
+def parse_line(line: bytes, *, is_first: bool) -> StagedShard | int:
+    """The shard that a journal line is about; of the first line of a rewritten journal its generation.
+
+    Raises
+    ------
+    ValueError
+        It is not what a writer writes.
+    """
+    value = unseal(json.loads(line))
+    if is_first and value.get("kind") == "rewrite":
+        return _rewrite_generation(value)
+    if value.get("kind") == "shard":
+        return StagedShard.from_json(value)
+    raise ValueError(f"unknown kind {value.get('kind')!r}")
+
+
+def append_shard(path: Path, shard: StagedShard) -> int:
+    """Add one line and force it to the disk: from here on the shard counts. Returns the journal's new size.
 
     Raises
     ------
     Unwritable, DiskFull
         The journal is as it was before.
     """
-    line = journal_bytes([record])
+    line = shard.to_line()
     with writing(path.parent, needed_bytes=len(line)), path.open("ab") as file:
         length = file.seek(0, os.SEEK_END)
         try:
@@ -178,15 +311,17 @@ def append_record(path: Path, record: ShardRecord) -> None:
         except OSError:
             os.truncate(path, length)  # else the next line would be glued to half of this one
             raise
+    return length + len(line)
 
 
-def replace_journal(path: Path, records: Sequence[ShardRecord]) -> None:
-    """Make the journal consist of these lines, in one step; untouched when it does already."""
-    content = journal_bytes(records)
+def replace_journal(path: Path, journal: Journal) -> int:
+    """Make the journal consist of these lines, in one step; untouched when it does already. Returns its size."""
+    content = journal.to_bytes()
     with reading(path):
-        if path.is_file() and path.read_bytes() == content:
-            return
-    replace_file(path, content)
+        is_same = path.is_file() and path.read_bytes() == content
+    if not is_same:
+        replace_file(path, content)
+    return len(content)
 
 
 def write_index(path: Path, index: Index) -> None:
@@ -208,12 +343,16 @@ def read_index(path: Path) -> Index:
     FutureVersion
         Written by a later version.
     """
-    advice = "Run the same extract command again: it makes the index anew from the journal."
     with reading(path):
         try:
             content = path.read_bytes()
         except FileNotFoundError:
-            raise CorruptIndex(f"{path}: not there, expected the index of a feature set. {advice}") from None
+            raise CorruptIndex(f"{path}: not there, expected the index of a feature set. {_INDEX_ADVICE}") from None
+    return parse_index(path, content)
+
+
+def parse_index(path: Path, content: bytes) -> Index:
+    """The index that these bytes, found at `path`, are; raises as `read_index`."""
     try:
         value = json.loads(content)
         version = value["format"]
@@ -221,13 +360,32 @@ def read_index(path: Path) -> Index:
             raise FutureVersion(
                 f"{path}: format {version}, this program reads up to {FORMAT_VERSION}. Install a later sentifuse."
             )
+        value = unseal(value)
         index = Index(
             fingerprint=value["fingerprint"],
             generation=value["generation"],
             shards=tuple(ShardRecord.from_json(shard) for shard in value["shards"]),
         )
-        if index.to_bytes() != content or index.shards != effective(index.shards):
+        numbers = [record.number for record in index.shards]
+        if index.to_bytes() != content or numbers != sorted(set(numbers)):
             raise ValueError("it is not what a writer writes")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptIndex(f"{path}: {type(error).__name__}: {error}. {advice}") from error
+        if type(index.generation) is not int or index.generation < 0:
+            raise ValueError(f"generation {index.generation!r}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptIndex(f"{path}: {type(error).__name__}: {error}. {_INDEX_ADVICE}") from error
     return index
+
+
+def _rewrite_generation(value: Mapping[str, Any]) -> int:
+    _refuse_other_keys(value, {"kind", "generation"})
+    generation = value["generation"]
+    if type(generation) is not int or generation < 1:
+        raise ValueError(f"generation {generation!r}")
+    return generation
+
+
+def _refuse_other_keys(value: Any, expected: set[str]) -> None:
+    if not isinstance(value, dict):
+        raise ValueError("no JSON object")
+    if set(value) != expected:
+        raise ValueError(f"keys {sorted(value)}, expected {sorted(expected)}")

@@ -2,45 +2,35 @@
 
 A reader is a snapshot: it sees the shards of the index at the moment it was opened, whatever a writer adds meanwhile.
 It is a path and some numbers, so it pickles and forks; files are mapped in each process when first needed.
+A row costs some 250 bytes of memory here, whatever its values weigh.
 """
 
-# Shapes: N rows of a shard, V of them with values, T elements of a ragged field in all V rows.
+# Shapes: N rows of the set, V of a shard's rows with values, T elements of a ragged field in all V rows.
 
-import mmap
-import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from sentifuse.cache.errors import CacheError, FingerprintMismatch, NotStored, reading
+from sentifuse.cache.access import HeldFiles, MappedFiles, ShardFiles, merge_ranges
+from sentifuse.cache.checksum import row_crc32c
+from sentifuse.cache.errors import CacheError, CorruptShard, FingerprintMismatch, NotStored
 from sentifuse.cache.featureset import FeatureSet, open_feature_set
-from sentifuse.cache.journal import ShardRecord, read_index
-from sentifuse.cache.shard import DatasetPlace, FieldPlace, corrupt, read_layout, row_crc32c
+from sentifuse.cache.journal import Index, ShardRecord, read_index
+from sentifuse.cache.shard import FieldPlace, corrupt, read_layout
 from sentifuse.cache.spec import Array, Field
 
 __all__ = ["READERS", "FeatureReader"]
 
 READERS = ("mmap", "h5py")
 
+_TRIES = 5  # to open a set while others rewrite it
 
-class _Dataset:
-    """An HDF5 dataset that answers to an index as a read-only array does."""
-
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self._dataset = dataset
-
-    def __getitem__(self, index: Any) -> Array:
-        array = np.asarray(self._dataset[index])
-        array.flags.writeable = False
-        return array
-
-
-Views = dict[str, tuple[Array | _Dataset, Array | None]]  # field -> values, offsets
+Rows = npt.NDArray[np.int64]
 
 
 class FeatureReader:
@@ -67,43 +57,59 @@ class FeatureReader:
             feature_set = open_feature_set(Path(feature_set))
         self.feature_set = feature_set
         self.reader = reader
-        index = read_index(feature_set.index)
-        if index.fingerprint != feature_set.fingerprint:
-            raise FingerprintMismatch(
-                f"{feature_set.index}: fingerprint {str(index.fingerprint)[:12]}, recipe.json says "
-                f"{feature_set.fingerprint[:12]}. Files of two feature sets were mixed: extract this one again."
-            )
-        self.generation = index.generation
-        self.shards: tuple[ShardRecord, ...] = index.shards
-        self._places: list[Mapping[str, FieldPlace]] = []
-        self._crcs: list[Array] = []
-        self._read_shards()
+        for tries_left in reversed(range(_TRIES)):
+            index = self._read_index()
+            self.generation = index.generation
+            self.shards: tuple[ShardRecord, ...] = index.shards
+            try:
+                self._read_shards()
+                break
+            except CorruptShard:
+                # Compaction or a repair may have replaced the index since, and removed the shards that it named.
+                if not tries_left or self._read_index().generation == index.generation:
+                    raise
         self._forget()
 
+    def _read_index(self) -> Index:
+        index = read_index(self.feature_set.index)
+        if index.fingerprint != self.feature_set.fingerprint:
+            raise FingerprintMismatch(
+                f"{self.feature_set.index}: fingerprint {str(index.fingerprint)[:12]}, recipe.json says "
+                f"{self.fingerprint[:12]}. Files of two feature sets were mixed: extract this one again."
+            )
+        return index
+
     def _read_shards(self) -> None:
-        digests: list[str] = []  # of every stored row, as the next three
-        statuses: list[str] = []
-        value_indices: list[npt.NDArray[np.int64]] = []
-        shard_indices: list[npt.NDArray[np.int64]] = []
+        self._places: list[Mapping[str, FieldPlace]] = []
+        digests: list[Array] = []  # of every stored row, shard by shard, as the next four
+        statuses: list[Array] = []
+        value_indices: list[Array] = []
+        shard_indices: list[Array] = []
+        crcs: list[Array] = []
+        codes: dict[str, int] = {}  # status -> its number: there are few, in many rows
         rows: dict[str, int] = {}  # id -> stored row that counts; a later shard wins, the first place in order stays
+        stored = 0
         for shard_index, record in enumerate(self.shards):
             layout = read_layout(self.feature_set, record)
-            rows.update(zip(layout.ids, range(len(digests), len(digests) + record.rows), strict=True))
-            digests += layout.digests
-            statuses += layout.statuses
+            # Interned: the readers of a dataset's other encoders have the same ids.
+            rows.update(zip(map(sys.intern, layout.ids), range(stored, stored + record.rows), strict=True))
+            stored += record.rows
+            digests.append(np.array(layout.digests, dtype="S64"))
+            statuses.append(np.array([codes.setdefault(status, len(codes)) for status in layout.statuses], np.int32))
             value_indices.append(layout.value_index)
             shard_indices.append(np.full(record.rows, shard_index, dtype=np.int64))
-            self._places.append(layout.fields)
-            self._crcs.append(layout.crc32c[layout.value_index >= 0])
+            crcs.append(layout.crc32c)
+            self._places.append({name: _frozen(place) for name, place in layout.fields.items()})
         kept = np.fromiter(rows.values(), dtype=np.int64, count=len(rows))
         self.ids: tuple[str, ...] = tuple(rows)
         self._row = dict(zip(self.ids, range(len(rows)), strict=True))
-        self._digests = [digests[row] for row in rows.values()]
-        self._statuses = [statuses[row] for row in rows.values()]
+        self._status_names: tuple[str, ...] = tuple(codes)
+        self._digests = np.concatenate([*digests, np.empty(0, "S64")])[kept]
+        self._status_codes = np.concatenate([*statuses, np.empty(0, np.int32)])[kept]
         self._shard_index = np.concatenate([*shard_indices, np.empty(0, np.int64)])[kept]
         self._value_index = np.concatenate([*value_indices, np.empty(0, np.int64)])[kept]
-        # Python numbers: indexing a list is several times faster than indexing an array one by one.
-        self._place_of = list(zip(self._shard_index.tolist(), self._value_index.tolist(), strict=True))
+        self._crcs = np.concatenate([*crcs, np.empty(0, np.uint32)])[kept]
+        self._is_proven = np.zeros(len(rows), dtype=np.bool_)
 
     @property
     def encoder(self) -> str:
@@ -140,20 +146,21 @@ class FeatureReader:
 
     def status(self, row_id: str) -> str:
         """ "ok", "missing", "unreadable: reason" or "failed: reason"."""
-        return self._statuses[self._number(row_id)]
+        return self._status_names[int(self._status_codes[self._number(row_id)])]
 
     def digest(self, row_id: str) -> str:
         """SHA-256 of the input the row was made from, "" when there was none."""
-        return self._digests[self._number(row_id)]
+        return str(self._digests[self._number(row_id)], "ascii")
 
     def statuses(self) -> dict[str, int]:
         """How many rows there are of each status, commonest first."""
-        return dict(Counter(self._statuses).most_common())
+        counts = Counter(self._status_codes.tolist()).most_common()
+        return {self._status_names[code]: count for code, count in counts}
 
     def has_value(self, row_id: str) -> bool:
         """Whether the row is there with values."""
         row = self._row.get(row_id)
-        return row is not None and self._place_of[row][1] >= 0
+        return row is not None and bool(self._value_index[row] >= 0)
 
     def value(self, row_id: str, field: str) -> Array:
         """One value: (*shape), or (n, *shape) of a ragged field; read-only, a view of the mapped file.
@@ -163,15 +170,28 @@ class FeatureReader:
         NotStored
             No such row or field, or a row without values.
         """
-        shard_index, value_index = self._place(row_id)
+        return self.piece(field, *self._place(row_id))
+
+    def piece(self, field: str, shard_index: int, value_index: int, limit: int | None = None) -> Array:
+        """The value at a place that `locate` gave; of a sequence only the first `limit` elements are read.
+
+        Dense: (*shape), its first axis cut to `limit`. Ragged: (n, *shape) with n at most `limit`. Read-only.
+        """
+        offsets = self.offsets(field, shard_index)
+        if offsets is None:
+            # The dots keep a value of shape () an array.
+            index = (value_index, ...) if limit is None else (value_index, slice(0, limit), ...)
+            return self._access.piece(field, shard_index, index)
+        first, last = int(offsets[value_index]), int(offsets[value_index + 1])
+        return self._access.piece(field, shard_index, slice(first, last if limit is None else min(last, first + limit)))
+
+    def offsets(self, field: str, shard_index: int) -> Array | None:
+        """(V + 1,) int64: where the values of a ragged field begin and end in a shard; None of a dense field."""
         try:
-            values, offsets = self._views(shard_index)[field]
+            return self._places[shard_index][field].offsets
         except KeyError:
             self.field(field)
             raise
-        if offsets is None:
-            return values[value_index, ...]  # the dots keep a value of shape () an array
-        return values[offsets[value_index] : offsets[value_index + 1]]
 
     def locate(self, ids: Iterable[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Where rows lie: indices into `shards` and positions among that shard's values, -1 for rows without.
@@ -181,10 +201,7 @@ class FeatureReader:
         NotStored
             An id that is not in the set.
         """
-        try:
-            rows = np.fromiter(map(self._row.__getitem__, ids), dtype=np.int64)
-        except KeyError as error:
-            raise self._unknown(error.args[0]) from None
+        rows = self._numbers(ids)
         return self._shard_index[rows], self._value_index[rows]
 
     def mapped(self, field: str, shard_index: int) -> tuple[Array, Array | None]:
@@ -192,18 +209,88 @@ class FeatureReader:
 
         Read-only. With reader="h5py" the whole piece is read into memory at each call.
         """
-        self.field(field)
-        values, offsets = self._views(shard_index)[field]
-        return (values[...] if isinstance(values, _Dataset) else values), offsets
+        offsets = self.offsets(field, shard_index)
+        return self._access.whole(field, shard_index), offsets
 
     def check(self, row_id: str) -> None:
-        """Prove a row's values by their CRC32C. Raises CorruptShard naming the row."""
-        shard_index, value_index = self._place(row_id)
-        found = row_crc32c([self.value(row_id, field.name) for field in self.fields])
-        expected = int(self._crcs[shard_index][value_index])
+        """Prove a row (id, digest, status and values) by its CRC32C. Raises CorruptShard naming the row."""
+        row = self._number(row_id)
+        values = [self.value(row_id, field.name) for field in self.fields] if self.has_value(row_id) else []
+        found = row_crc32c(row_id, self.digest(row_id), self.status(row_id), values)
+        expected = int(self._crcs[row])
         if found != expected:
-            path = self.feature_set.directory / self.shards[shard_index].file
-            raise corrupt(path, f"the values of row {row_id!r} have CRC32C {found:08x}, expected {expected:08x}")
+            path = self.feature_set.directory / self.shards[self._shard_index[row]].file
+            raise corrupt(path, f"row {row_id!r} has CRC32C {found:08x}, expected {expected:08x}")
+
+    def prove(self, ids: Iterable[str] | None = None) -> None:
+        """Check rows (None: all), each once in the life of this reader, in the order of the store.
+
+        Reads every byte of their values, ahead of the checking, so that it also fills the page cache.
+
+        Raises
+        ------
+        NotStored, CorruptShard
+            An id that is not in the set; a row that is not what was written, by name.
+        """
+        rows = self._numbers(self.ids if ids is None else ids)
+        rows = np.unique(rows[~self._is_proven[rows]])
+        rows = rows[np.lexsort((self._value_index[rows], self._shard_index[rows]))]
+        shards, starts = np.unique(self._shard_index[rows], return_index=True)
+        parts = np.split(rows, starts[1:]) if len(shards) else []
+        if parts:
+            self._read_ahead(parts[0], None)
+        for place, part in enumerate(parts):
+            if place + 1 < len(parts):
+                self._read_ahead(parts[place + 1], None)
+            for row in part.tolist():
+                self.check(self.ids[row])
+            self._is_proven[part] = True
+
+    def will_need(self, ids: Iterable[str], limits: Mapping[str, int | None] | None = None) -> None:
+        """Ask the system to fetch rows from the disk; returns at once and changes no answer.
+
+        Parameters
+        ----------
+        limits : mapping of field to number, optional
+            The fields that will be read, and how many elements of each row (None: all); without it all fields.
+        """
+        self._read_ahead(self._numbers(ids), limits)
+
+    def size_bytes(self, ids: Iterable[str] | None = None) -> int:
+        """Bytes of the values of rows (None: all), over all fields."""
+        rows = self._numbers(self.ids if ids is None else ids)
+        return sum(int((stops - starts).sum()) for _, starts, stops in self._ranges(rows, None))
+
+    def values_bytes(self) -> dict[str, int]:
+        """Field to the bytes of its values in all shards, superseded rows included."""
+        return {
+            field.name: sum(places[field.name].values.size_bytes for places in self._places) for field in self.fields
+        }
+
+    def _read_ahead(self, rows: Rows, limits: Mapping[str, int | None] | None) -> None:
+        for shard_index, starts, stops in self._ranges(rows, limits):
+            self._access.read_ahead(shard_index, *merge_ranges(starts, stops))
+
+    def _ranges(self, rows: Rows, limits: Mapping[str, int | None] | None) -> Iterator[tuple[int, Rows, Rows]]:
+        """Shard, first bytes and last bytes + 1 of rows with values, a field of a shard at a time."""
+        wanted = dict.fromkeys((field.name for field in self.fields), None) if limits is None else limits
+        rows = rows[self._value_index[rows] >= 0]
+        shard_of_row = self._shard_index[rows]
+        for shard_index in np.unique(shard_of_row).tolist():
+            at = self._value_index[rows[shard_of_row == shard_index]]
+            for name, limit in wanted.items():
+                field, place = self.field(name), self._places[shard_index][name]
+                if place.offsets is None:
+                    size = field.element_bytes
+                    starts = at * size
+                    if limit is not None and field.shape:
+                        size = min(limit, field.shape[0]) * (size // field.shape[0])
+                    stops = starts + size
+                else:
+                    starts, stops = place.offsets[at], place.offsets[at + 1]
+                    stops = stops if limit is None else np.minimum(stops, starts + limit)
+                    starts, stops = starts * field.element_bytes, stops * field.element_bytes
+                yield shard_index, starts + place.values.offset_bytes, stops + place.values.offset_bytes
 
     def _number(self, row_id: str) -> int:
         try:
@@ -211,14 +298,20 @@ class FeatureReader:
         except KeyError:
             raise self._unknown(row_id) from None
 
+    def _numbers(self, ids: Iterable[str]) -> Rows:
+        try:
+            return np.fromiter(map(self._row.__getitem__, ids), dtype=np.int64)
+        except KeyError as error:
+            raise self._unknown(error.args[0]) from None
+
     def _place(self, row_id: str) -> tuple[int, int]:
         row = self._number(row_id)
-        place = self._place_of[row]
-        if place[1] < 0:
+        value_index = int(self._value_index[row])
+        if value_index < 0:
             raise NotStored(
-                f"{self.feature_set.directory}: row {row_id!r} has no values, its status is {self._statuses[row]!r}"
+                f"{self.feature_set.directory}: row {row_id!r} has no values, its status is {self.status(row_id)!r}"
             )
-        return place
+        return int(self._shard_index[row]), value_index
 
     def _unknown(self, row_id: object) -> NotStored:
         return NotStored(
@@ -229,67 +322,18 @@ class FeatureReader:
     # What follows belongs to one process and is neither pickled nor shared.
 
     def _forget(self) -> None:
-        self._open: list[Views | None] = [None] * len(self.shards)
-        self._files: list[h5py.File] = []
-        self._process = os.getpid()
+        kind = MappedFiles if self.reader == "mmap" else HeldFiles
+        self._access: ShardFiles = kind(self.feature_set.directory, self.shards, self._places)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_open", "_files", "_process")}
+        return {key: value for key, value in self.__dict__.items() if key != "_access"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._forget()
 
-    def _views(self, shard_index: int) -> Views:
-        views = self._open[shard_index]
-        if views is None or (self._files and self._process != os.getpid()):
-            views = self._map(shard_index) if self.reader == "mmap" else self._read(shard_index)
-        return views
 
-    def _path(self, shard_index: int) -> Path:
-        """The shard's path, its size compared once more: touching a mapped page past the end kills the process."""
-        record = self.shards[shard_index]
-        path = self.feature_set.directory / record.file
-        with reading(path):
-            size_bytes = path.stat().st_size
-        if size_bytes != record.size_bytes:
-            raise corrupt(path, f"{size_bytes} bytes, expected {record.size_bytes}")
-        return path
-
-    def _map(self, shard_index: int) -> Views:
-        path = self._path(shard_index)
-        with reading(path), path.open("rb") as file:
-            # The mapping lives as long as an array made from it.
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        views: Views = {
-            name: (_view(content, place.values), _read_only(place.offsets))
-            for name, place in self._places[shard_index].items()
-        }
-        self._open[shard_index] = views
-        return views
-
-    def _read(self, shard_index: int) -> Views:
-        if self._process != os.getpid():
-            self._forget()  # HDF5 handles do not survive a fork
-        path = self._path(shard_index)
-        with reading(path):
-            file = h5py.File(path, "r", locking=False)
-        self._files.append(file)
-        views: Views = {}
-        for name, place in self._places[shard_index].items():
-            dataset = file[f"fields/{name}" if place.offsets is None else f"fields/{name}/values"]
-            views[name] = (_Dataset(dataset), _read_only(place.offsets))
-        self._open[shard_index] = views
-        return views
-
-
-def _view(content: mmap.mmap, place: DatasetPlace) -> Array:
-    if 0 in place.shape:
-        return np.empty(place.shape, dtype=place.dtype)  # nothing to map, and HDF5 gave it no place
-    return np.ndarray(place.shape, dtype=place.dtype, buffer=content, offset=place.offset_bytes)
-
-
-def _read_only(array: Array | None) -> Array | None:
-    if array is not None:
-        array.flags.writeable = False
-    return array
+def _frozen(place: FieldPlace) -> FieldPlace:
+    if place.offsets is not None:
+        place.offsets.flags.writeable = False
+    return place

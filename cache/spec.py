@@ -15,9 +15,11 @@ from sentifuse.cache.errors import BadRow, CacheError
 
 __all__ = [
     "ALIGNMENT_BYTES",
+    "DIGEST_BYTES",
     "DTYPES",
     "FORMAT_NAME",
     "FORMAT_VERSION",
+    "NO_BATCH",
     "Array",
     "Field",
     "Row",
@@ -43,6 +45,8 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 STATUS_KINDS = ("ok", "missing", "unreadable", "failed")
 MAX_STATUS_BYTES = 240  # the column is as wide as its longest status: one long message would widen every row
 MAX_ID_BYTES = 1024
+DIGEST_BYTES = 64
+NO_BATCH = -1
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -120,12 +124,16 @@ class Row:
         "ok", "missing", "unreadable: reason" or "failed: reason" (`status_text` makes one of any message).
     values : mapping of field name to array, or None
         Present if and only if the status is "ok".
+    batch : int
+        Rows of one shard that went through the encoder together have one number ≥ 0, so that a repair can do the very
+        same again; -1 for a row that never went, or nobody knows with which others.
     """
 
     id: str
     digest: str
     status: str
     values: Mapping[str, Array] | None = None
+    batch: int = NO_BATCH
 
     def __post_init__(self) -> None:
         if not self.id or "\0" in self.id or len(_utf8(self.id, self.id)) > MAX_ID_BYTES:
@@ -145,6 +153,8 @@ class Row:
             )
         if (self.values is not None) != (self.status == "ok"):
             raise BadRow(f"row {self.id!r}: status {self.status!r}, expected values if and only if it is 'ok'")
+        if type(self.batch) is not int or not NO_BATCH <= self.batch < 1 << 31:
+            raise BadRow(f"row {self.id!r}: batch {self.batch!r}, expected -1 or a whole number below 2^31")
 
 
 def status_text(kind: str, reason: str) -> str:

@@ -18,6 +18,7 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    reader: options.Reader = "mmap",
     artifacts: options.Artifacts = options.ARTIFACTS,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
@@ -30,7 +31,7 @@ def evaluate(
     output.note(f"evaluating {directory.name} ({why}) on {split}")
     from sentifuse.fuse.evaluate import evaluate as evaluate_run
 
-    metrics = evaluate_run(directory, split=split, artifacts=artifacts, device=device)
+    metrics = evaluate_run(directory, split=split, artifacts=artifacts, device=device, reader=reader)
     classes: list[str] = metrics["classes"]
     per_class = [
         [name, figures["precision"], figures["recall"], figures["f1"], figures["support"]]

@@ -37,6 +37,17 @@ MaxFailures = Annotated[
         "--max-failures", min=0, help="Exit 3 if more rows failed.", show_default="5 % of the rows, at least 10"
     ),
 ]
+Reader = Annotated[
+    str, typer.Option("--reader", help="mmap, or h5py where mapping is unsafe (some network disks): slower, the same.")
+]
+Resident = Annotated[
+    str | None,
+    typer.Option(
+        "--resident",
+        help="device or ram: move the features there once, if they fit.",
+        show_default="read them from the disk's cache",
+    ),
+]
 Rule = Annotated[str | None, typer.Option("--rule", help="Label rule: multisentinet, consistent or given.")]
 Protocol = Annotated[
     str | None, typer.Option("--protocol", help="Split protocol: random or given.", show_default="the dataset's own")

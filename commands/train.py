@@ -28,6 +28,8 @@ def train(
         list[str] | None, typer.Option("--set", help="KEY=VALUE, overrides the preset; may be given several times.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    reader: options.Reader = "mmap",
+    resident: options.Resident = None,
     artifacts: options.Artifacts = options.ARTIFACTS,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
@@ -57,6 +59,8 @@ def train(
         target=target,
         overrides=parse_assignments(settings or []),
         device=device,
+        reader=reader,
+        resident=resident,
         command=("sentifuse", *sys.argv[1:]),
     )
 

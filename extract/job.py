@@ -4,7 +4,7 @@ Everything that can stop the work stops it here, before a model is loaded. Impor
 left to do costs a second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +121,8 @@ def resolve(request: ExtractRequest) -> Job:
         for entry in entries
         if entry.name in found.models
     }
-    _refuse_missing_root(request.dataset, manifest.root, jobs)
+    planned = (job.inputs[row] for job in jobs.values() for shard in job.plan.shards for row in shard.rows)
+    refuse_missing_root(request.dataset, manifest.root, planned)
     left_out = {name: str(error) for name, error in found.missing.items()}
     return Job(request=request, manifest=manifest, encoders=jobs, left_out=left_out, devices=devices)
 
@@ -149,12 +150,15 @@ def _encoder_job(request: ExtractRequest, manifest: Manifest, encoder: EncoderPl
     return EncoderJob(encoder=encoder, directory=directory, inputs=inputs, plan=plan)
 
 
-def _refuse_missing_root(dataset: str, root: Path, jobs: Mapping[str, EncoderJob]) -> None:
-    """A disk that is not mounted must not become a store of failed rows."""
-    planned = (job.inputs[row] for job in jobs.values() for shard in job.plan.shards for row in shard.rows)
-    needs_root = any(
-        row.status == "ok" and row.image_path and not Path(row.image_path).is_absolute() for row in planned
-    )
+def refuse_missing_root(dataset: str, root: Path, rows: Iterable[RowInput]) -> None:
+    """A disk that is not mounted must not become a store of failed rows.
+
+    Raises
+    ------
+    DataError
+        Some row's image lies in the dataset's folder, and that is not there.
+    """
+    needs_root = any(row.status == "ok" and row.image_path and not Path(row.image_path).is_absolute() for row in rows)
     if needs_root and not root.is_dir():
         raise DataError(
             f"{root}: expected the folder of the images of {dataset}, found none. Bring it back (is its disk mounted?) "

@@ -19,7 +19,7 @@ from sentifuse.cache.files import make_directory, replace_file
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.cache.writer import FeatureWriter
 from sentifuse.engines import load_engine
-from sentifuse.extract.encoder import Encoder
+from sentifuse.extract.encoder import Encoder, EncoderPlan
 from sentifuse.extract.job import EncoderJob, ExtractRequest, Job, find_devices
 from sentifuse.extract.lanes import core_count
 from sentifuse.extract.plan import Plan, RowInput, plan_shards
@@ -194,11 +194,24 @@ def _work(
 
 def _feature_set(request: ExtractRequest, encoder_job: EncoderJob, encoder: Encoder) -> FeatureSet:
     plan = encoder_job.encoder
-    # How rows were batched changes no number beyond the last bits; whoever wants equal bytes again needs to know it.
-    details = {**plan.details, "batch_rows": request.batch_rows, "shard_rows": request.shard_rows}
     return create_feature_set(
-        request.cache_dir, encoder=plan.name, recipe=plan.recipe, fields=encoder.fields, details=details
+        request.cache_dir,
+        encoder=plan.name,
+        recipe=plan.recipe,
+        fields=encoder.fields,
+        details=set_details(request, plan),
     )
+
+
+def set_details(request: ExtractRequest, plan: EncoderPlan) -> dict[str, Any]:
+    """What recipe.json says of a feature set beside its recipe."""
+    # How rows were batched changes no number beyond the last bits; each row's batch stands beside it in its shard.
+    return {
+        **plan.details,
+        "profile": request.profile.name,
+        "batch_rows": request.batch_rows,
+        "shard_rows": request.shard_rows,
+    }
 
 
 def _plan_under_lock(

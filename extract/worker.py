@@ -13,12 +13,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from sentifuse import DataError
 from sentifuse.cache.featureset import FeatureSet
-from sentifuse.cache.spec import Row, is_finite, status_text
+from sentifuse.cache.spec import NO_BATCH, Row, is_finite, status_text
 from sentifuse.cache.writer import StagedShard, stage_shard
 from sentifuse.data.images import UnreadableImage, read_image
 from sentifuse.extract.encoder import Array, Backbone, Encoder, EncoderPlan, RowValues
@@ -160,7 +161,16 @@ def _compute(
     backbones = {key: encoders[name].backbone for name, key in keys.items()}
     readers = {key: [encoders[name] for name in keys if keys[name] == key] for key in backbones}
     outcomes: dict[str, list[Outcome]] = {name: [row.status for row in task.rows] for name in keys}
+    # Batches are numbered by backbone: a feature set's bytes must not depend on what else is computed beside it.
+    batches: dict[str, list[int]] = {key: [NO_BATCH] * len(task.rows) for key in backbones}
+    counters = {key: count() for key in backbones}
     buckets: dict[tuple[str, Hashable], list[tuple[int, Any]]] = {}
+
+    def submit(key: str, batch: list[tuple[int, Any]]) -> None:
+        number = next(counters[key])
+        for position, _ in batch:
+            batches[key][position] = number
+        lanes.run(partial(encode, key, batch))
 
     def encode(key: str, batch: list[tuple[int, Any]]) -> None:
         prepared = [item for _, item in batch]
@@ -189,24 +199,63 @@ def _compute(
             bucket = buckets.setdefault(bucket_key, [])
             bucket.append((position, item))
             if len(bucket) == spec.batch_rows:
-                lanes.run(partial(encode, key, buckets.pop(bucket_key)))
+                submit(key, buckets.pop(bucket_key))
     for (key, _), bucket in buckets.items():
-        lanes.run(partial(encode, key, bucket))
+        submit(key, bucket)
     lanes.drain()
     if on_rows:
         on_rows(len(task.rows) - len(ready))
     rows = {
-        name: [_row(source, outcome) for source, outcome in zip(task.rows, outcomes[name], strict=True)]
+        name: [
+            _row(source, outcome, batch)
+            for source, outcome, batch in zip(task.rows, outcomes[name], batches[keys[name]], strict=True)
+        ]
         for name, _ in task.targets
     }
     return rows, stats
 
 
-def _row(source: RowInput, outcome: Outcome) -> Row:
+def encode_again(
+    batches: Sequence[Sequence[RowInput]], encoder: Encoder, *, root: Path, loader_count: int, device: str
+) -> list[Row]:
+    """The rows of batches, each encoded with exactly these rows in this order: on the same processor the same bytes.
+
+    Their batch numbers are for the caller to set.
+    """
+    backbone = encoder.backbone
+    outcomes: list[list[Outcome]] = [[row.status for row in batch] for batch in batches]
+
+    def encode(outcome: list[Outcome], loaded: list[tuple[int, Any]]) -> None:
+        prepared = [item for _, item in loaded]
+        values = encoder.read(backbone.forward(prepared), prepared)
+        for (position, _), row_values in zip(loaded, values, strict=True):
+            outcome[position] = _outcome(row_values)
+
+    with ThreadPoolExecutor(loader_count) as loaders, Lanes(device) as lanes:
+        for batch, outcome in zip(batches, outcomes, strict=True):
+            ready = [position for position, row in enumerate(batch) if row.status == "ok"]
+            items = loaders.map(lambda row: _load(row, root, {"": backbone})[""], [batch[i] for i in ready])
+            buckets: dict[Hashable, list[tuple[int, Any]]] = {}
+            for position, item in zip(ready, items, strict=True):
+                if isinstance(item, str):
+                    outcome[position] = item
+                else:
+                    buckets.setdefault(backbone.batch_key(item), []).append((position, item))
+            for bucket in buckets.values():
+                lanes.run(partial(encode, outcome, bucket))
+        lanes.drain()
+    return [
+        _row(source, found, NO_BATCH)
+        for batch, outcome in zip(batches, outcomes, strict=True)
+        for source, found in zip(batch, outcome, strict=True)
+    ]
+
+
+def _row(source: RowInput, outcome: Outcome, batch: int) -> Row:
     if isinstance(outcome, str):
         digest = "" if isinstance(outcome, NotRead) else source.digest
-        return Row(id=source.id, digest=digest, status=str(outcome), values=None)
-    return Row(id=source.id, digest=source.digest, status="ok", values=outcome)
+        return Row(id=source.id, digest=digest, status=str(outcome), values=None, batch=batch)
+    return Row(id=source.id, digest=source.digest, status="ok", values=outcome, batch=batch)
 
 
 def _outcome(values: RowValues) -> Outcome:

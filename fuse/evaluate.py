@@ -16,12 +16,17 @@ from sentifuse.fuse.figures import draw_confusion
 from sentifuse.fuse.infer import infer_logits, softmax
 from sentifuse.fuse.metrics import score
 from sentifuse.fuse.run import Predictions, RunDirectory, write_metrics
-from sentifuse.fuse.samples import digest_ids, select_samples
+from sentifuse.fuse.samples import digest_ids, prove_features, select_samples
 from sentifuse.fuse.train import PARTS, find_device
 
 
 def evaluate(
-    run: Path | RunDirectory, *, split: str = "test", artifacts: Path | None = None, device: str = "auto"
+    run: Path | RunDirectory,
+    *,
+    split: str = "test",
+    artifacts: Path | None = None,
+    device: str = "auto",
+    reader: str = "mmap",
 ) -> dict[str, Any]:
     """Metrics of a run on a part of its split; also written into the run directory.
 
@@ -31,6 +36,8 @@ def evaluate(
         "test", "val" or "train".
     artifacts
         Where dataset and cache lie; None: the artefacts folder that the run lies in.
+    reader
+        How features are read: "mmap" or "h5py", see `FeatureReader`.
 
     Returns
     -------
@@ -46,14 +53,14 @@ def evaluate(
     DataError
         Labels or split are not those of the training any more, or no pair can be used.
     CacheError
-        The features are gone, out of date, or made by another recipe.
+        The features are gone, out of date, damaged, or made by another recipe.
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory.open(run)
     document = run.document
     artifacts = artifacts or run.artifacts
     dataset_dir = artifacts / "datasets" / document["dataset"]
     target_device = find_device(device)
-    readers = run.open_features(artifacts)
+    readers = run.open_features(artifacts, reader=reader)
     labels = read_labels(dataset_dir, document["rule"])
     if labels.classes != run.classes:
         raise DataError(
@@ -71,7 +78,16 @@ def evaluate(
             "Extract the missing features, or choose another --split"
         )
     head = run.load_head().to(target_device)
-    source = BatchSource(readers, run.requests(), samples.ids, samples.labels, reuse=True)
+    fits = prove_features(readers, samples.ids)
+    source = BatchSource(
+        readers,
+        run.requests(),
+        samples.ids,
+        samples.labels,
+        reuse=True,
+        device=target_device,
+        read_ahead=not fits,
+    )
     predictions = Predictions(
         ids=samples.ids,
         labels=samples.labels,

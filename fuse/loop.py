@@ -6,7 +6,7 @@ Sees the training and the validation part and nothing else. Knows nothing of fil
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,16 +109,16 @@ def _descend(
         head.train()
         rows_per_step = shuffled_batches(train.lengths, config.batch_size, rng, window=config.length_window)
         total = 0.0
-        for step, rows in enumerate(rows_per_step):
-            rate = config.learning_rate * rate_factor(config, epoch - 1 + step / len(rows_per_step))
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            batch = train.gather(rows).to(device)
-            loss = head.training_step(batch, optimiser, gradient_clip=config.gradient_clip)
-            if not math.isfinite(loss):
-                raise TrainingError(_not_finite(epoch, step, loss, batch.ids))
-            average.update()
-            total += loss * len(rows)
+        with closing(train.stream(rows_per_step)) as batches:
+            for step, batch in enumerate(batches):
+                rate = config.learning_rate * rate_factor(config, epoch - 1 + step / len(rows_per_step))
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                loss = head.training_step(batch.to(device), optimiser, gradient_clip=config.gradient_clip)
+                if not math.isfinite(loss):
+                    raise TrainingError(_not_finite(epoch, step, loss, batch.ids))
+                average.update()
+                total += loss * len(batch)
         with average.applied():
             accuracy, val_loss = _validate(head, val, device)
             is_best = best is None or (accuracy, -val_loss) > best

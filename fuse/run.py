@@ -109,7 +109,7 @@ class RunDirectory:
         head.load_state_dict(state)
         return head.eval()
 
-    def open_features(self, artifacts: Path | None = None) -> dict[str, FeatureReader]:
+    def open_features(self, artifacts: Path | None = None, *, reader: str = "mmap") -> dict[str, FeatureReader]:
         """Readers of the very feature sets that the run was trained on, by encoder.
 
         Raises
@@ -119,7 +119,7 @@ class RunDirectory:
         """
         cache_dir = (artifacts or self.artifacts) / "cache" / self.document["dataset"]
         readers = {
-            encoder: FeatureReader(_find_feature_set(cache_dir, encoder, recorded, self.name))
+            encoder: FeatureReader(_find_feature_set(cache_dir, encoder, recorded, self.name), reader=reader)
             for encoder, recorded in self.document["feature_sets"].items()
         }
         for request in self.requests():
@@ -250,6 +250,22 @@ def describe_feature_set(reader: FeatureReader) -> dict[str, Any]:
         "fingerprint": reader.fingerprint,
         "recipe": reader.recipe,
     }
+
+
+def used_fingerprints(runs: Path) -> dict[str, tuple[str, ...]]:
+    """Fingerprint of a feature set -> names of the runs in this folder that were trained on it.
+
+    Raises
+    ------
+    DataError
+        A run that cannot be read: nobody knows what it uses.
+    """
+    used: dict[str, tuple[str, ...]] = {}
+    for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
+        if (folder / RUN_FILE).is_file():
+            for recorded in RunDirectory.open(folder).document["feature_sets"].values():
+                used[recorded["fingerprint"]] = (*used.get(recorded["fingerprint"], ()), folder.name)
+    return used
 
 
 def count_parameters(head: Head) -> int:

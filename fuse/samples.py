@@ -14,12 +14,14 @@ import numpy as np
 from sentifuse import CacheError
 from sentifuse.cache.current import read_current
 from sentifuse.cache.featureset import open_feature_set
+from sentifuse.cache.memory import free_memory_bytes
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.data.labels import Labels
 from sentifuse.data.manifest import Manifest, Pair
 from sentifuse.fuse.batches import FieldRequest, find_field
 
 SHOWN_IDS = 5
+MEMORY_SHARE = 0.8  # of the free memory: features that take more would push each other out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,9 @@ def encoders_of(requests: Sequence[FieldRequest]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(request.encoder for request in requests))
 
 
-def open_features(artifacts: Path, dataset: str, requests: Sequence[FieldRequest]) -> dict[str, FeatureReader]:
+def open_features(
+    artifacts: Path, dataset: str, requests: Sequence[FieldRequest], *, reader: str = "mmap"
+) -> dict[str, FeatureReader]:
     """Readers of the feature sets last extracted, by encoder; every requested field is there.
 
     Raises
@@ -57,7 +61,9 @@ def open_features(artifacts: Path, dataset: str, requests: Sequence[FieldRequest
             f"{', '.join(sorted(current.encoders)) or 'none'}. "
             f"Run: sentifuse extract --dataset {dataset} --encoders {','.join(missing)}"
         )
-    readers = {name: FeatureReader(open_feature_set(current.directory(name))) for name in encoders_of(requests)}
+    readers = {
+        name: FeatureReader(open_feature_set(current.directory(name)), reader=reader) for name in encoders_of(requests)
+    }
     for request in requests:
         find_field(readers, request)
     return readers
@@ -94,6 +100,24 @@ def select_samples(
             ids.append(id_)
             numbers.append(positions[known[id_]])
     return Samples(ids=tuple(ids), labels=np.array(numbers, dtype=np.int64), excluded=excluded)
+
+
+def prove_features(readers: Mapping[str, FeatureReader], ids: Sequence[str]) -> bool:
+    """Check every byte of these pairs' rows, unless they do not fit in memory; whether they do.
+
+    What fits is in the page cache afterwards. What does not is better read ahead, batch by batch.
+
+    Raises
+    ------
+    CorruptShard
+        A row is not what was written; the message names it.
+    """
+    free = free_memory_bytes()
+    if free is not None and sum(reader.size_bytes(ids) for reader in readers.values()) > MEMORY_SHARE * free:
+        return False
+    for reader in readers.values():
+        reader.prove(ids)
+    return True
 
 
 def digest_ids(ids: Sequence[str]) -> str:

@@ -18,13 +18,14 @@ import torch
 import sentifuse
 from sentifuse import ConfigError, ResourceError, TrainingError
 from sentifuse.cache.current import read_current
-from sentifuse.cache.reader import FeatureReader
+from sentifuse.cache.reader import READERS, FeatureReader
 from sentifuse.data.card import read_card
 from sentifuse.data.labels import TARGETS, Labels, read_labels
 from sentifuse.data.manifest import read_manifest
 from sentifuse.data.splits import PROTOCOLS, read_split
 from sentifuse.fuse.batches import BatchSource, FieldRequest
 from sentifuse.fuse.config import ResolvedConfig, resolve
+from sentifuse.fuse.delivery import RESIDENT
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.infer import infer_logits, softmax
@@ -40,7 +41,14 @@ from sentifuse.fuse.run import (
     run_name,
     write_run,
 )
-from sentifuse.fuse.samples import Samples, count_reasons, digest_ids, open_features, select_samples
+from sentifuse.fuse.samples import (
+    Samples,
+    count_reasons,
+    digest_ids,
+    open_features,
+    prove_features,
+    select_samples,
+)
 
 PARTS = ("train", "val")
 MAX_SEED = 2**32 - 1
@@ -60,6 +68,8 @@ class TrainRequest:
     target: str = "label"
     overrides: Mapping[str, Any] | None = None  # `--set key=value`
     device: str = "auto"
+    reader: str = "mmap"  # how features are read: "mmap" or "h5py"
+    resident: str | None = None  # "device" or "ram": move the features there once, if they fit
     command: tuple[str, ...] = ()  # the command line, for the record
 
 
@@ -73,10 +83,20 @@ class _Inputs:
     readers: Mapping[str, FeatureReader]
     split: Mapping[str, tuple[str, ...]]
     samples: Mapping[str, Samples]
+    fit_in_memory: bool  # and are proven
 
-    def source(self, part: str) -> BatchSource:
+    def source(self, part: str, device: torch.device, resident: str | None) -> BatchSource:
         samples = self.samples[part]
-        return BatchSource(self.readers, self.requests, samples.ids, samples.labels, reuse=True)
+        return BatchSource(
+            self.readers,
+            self.requests,
+            samples.ids,
+            samples.labels,
+            reuse=True,
+            device=device,
+            resident=resident,
+            read_ahead=not self.fit_in_memory,
+        )
 
 
 def train(request: TrainRequest, progress: Callable[[EpochReport], None] | None = None) -> RunDirectory:
@@ -89,9 +109,9 @@ def train(request: TrainRequest, progress: Callable[[EpochReport], None] | None 
     DataError
         The dataset is not prepared, or the artefacts folder cannot be written.
     CacheError
-        A feature that the head needs was not extracted, or is out of date.
+        A feature that the head needs was not extracted, is out of date or damaged.
     ResourceError
-        The device is not there.
+        The device is not there, or the features do not fit where `resident` wants them.
     TrainingError
         No usable pairs, a class without training pairs, or a loss that is not finite.
     """
@@ -110,7 +130,7 @@ def train(request: TrainRequest, progress: Callable[[EpochReport], None] | None 
     inputs = _read_inputs(request, head_class.requests(config.head))
     runs = check_runs_folder(request.artifacts)
 
-    train_source, val_source = inputs.source("train"), inputs.source("val")
+    train_source, val_source = (inputs.source(part, device, request.resident) for part in PARTS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
         head = head_class(config.head, train_source.widths, len(inputs.labels.classes)).to(device)
@@ -161,6 +181,10 @@ def _check_request(request: TrainRequest) -> None:
         raise ConfigError.unknown("target", request.target, TARGETS, where="--target")
     if request.protocol is not None and request.protocol not in PROTOCOLS:
         raise ConfigError.unknown("protocol", request.protocol, PROTOCOLS, where="--protocol")
+    if request.reader not in READERS:
+        raise ConfigError.unknown("reader", request.reader, READERS, where="--reader")
+    if request.resident not in (None, *RESIDENT):
+        raise ConfigError.unknown("place", str(request.resident), RESIDENT, where="--resident")
     if not 0 <= request.seed <= MAX_SEED:
         raise ConfigError(f"--seed: expected a whole number from 0 to {MAX_SEED}, found {request.seed}")
 
@@ -168,14 +192,23 @@ def _check_request(request: TrainRequest) -> None:
 def _read_inputs(request: TrainRequest, requests: tuple[FieldRequest, ...]) -> _Inputs:
     dataset_dir = request.artifacts / "datasets" / request.dataset
     card = read_card(dataset_dir)
-    readers = open_features(request.artifacts, request.dataset, requests)
+    readers = open_features(request.artifacts, request.dataset, requests, reader=request.reader)
     labels = read_labels(dataset_dir, request.rule)
     protocol = card.protocol if request.protocol is None else request.protocol
     split = read_split(dataset_dir, protocol=protocol, seed=request.seed, rule=labels.rule, parts=PARTS)
     manifest = read_manifest(dataset_dir)
     samples = {part: select_samples(split[part], labels, request.target, readers, requests, manifest) for part in PARTS}
     _refuse_useless(request, labels, samples)
-    return _Inputs(labels=labels, protocol=protocol, requests=requests, readers=readers, split=split, samples=samples)
+    fit_in_memory = prove_features(readers, [id_ for found in samples.values() for id_ in found.ids])
+    return _Inputs(
+        labels=labels,
+        protocol=protocol,
+        requests=requests,
+        readers=readers,
+        split=split,
+        samples=samples,
+        fit_in_memory=fit_in_memory,
+    )
 
 
 def _refuse_useless(request: TrainRequest, labels: Labels, samples: Mapping[str, Samples]) -> None:

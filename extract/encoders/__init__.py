@@ -9,7 +9,7 @@ from sentifuse import ConfigError
 if TYPE_CHECKING:
     from sentifuse.extract.encoder import Encoder
 
-__all__ = ["ENCODERS", "encoder_class"]
+__all__ = ["ENCODERS", "encoder_class", "encoder_inputs"]
 
 ENCODERS: dict[str, str] = {
     "clip": "sentifuse.extract.encoders.clip:Clip",
@@ -29,8 +29,23 @@ def encoder_class(name: str, settings: Mapping[str, Any], *, where: str = "") ->
     ConfigError
         Unknown encoder or backend.
     """
+    return _load(name, where).choose(settings, where=where)
+
+
+def encoder_inputs(name: str) -> tuple[str, ...]:
+    """What an encoder reads, whatever its settings: ("image",), ("text",) or both.
+
+    Raises
+    ------
+    ConfigError
+        Unknown encoder.
+    """
+    return _load(name, "").inputs
+
+
+def _load(name: str, where: str) -> "type[Encoder]":
     if name not in ENCODERS:
         raise ConfigError.unknown("encoder", name, ENCODERS, where=where)
     module, _, attribute = ENCODERS[name].partition(":")
     found: type[Encoder] = getattr(import_module(module), attribute)
-    return found.choose(settings, where=where)
+    return found

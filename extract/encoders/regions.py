@@ -23,6 +23,7 @@ class Regions(Encoder):
     """Chooses the backend that the settings name."""
 
     name: ClassVar[str] = "regions"
+    inputs: ClassVar[tuple[str, ...]] = ("image",)
 
     @classmethod
     def choose(cls, settings: Mapping[str, Any], *, where: str) -> type[Encoder]:

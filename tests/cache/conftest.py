@@ -1,14 +1,19 @@
 """A small feature set with every kind of field, and rows of every status."""
 
-from collections.abc import Callable
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sentifuse.cache.checkup.salvage import LostBatch
 from sentifuse.cache.featureset import FeatureSet, create_feature_set
+from sentifuse.cache.journal import StagedShard
 from sentifuse.cache.spec import Array, Field, Row
+from sentifuse.cache.writer import FeatureWriter
 
 RECIPE = {"encoder": "tokens", "version": 1, "model": {"sha256": "ab" * 32}, "dropout": 0.1}
 FIELDS = (
@@ -98,3 +103,119 @@ def assert_holds(reader: object, rows: list[Row]) -> None:
 @pytest.fixture
 def holds() -> Callable[[object, list[Row]], None]:
     return assert_holds
+
+
+@dataclasses.dataclass(kw_only=True)
+class Store:
+    """A whole store of three shards, what its dataset is known to have, and an encoder that gives the same again."""
+
+    feature_set: FeatureSet
+    rows: dict[str, Row]
+    shards: dict[str, StagedShard]  # by file
+    whole: dict[str, bytes]
+    asked: list[LostBatch] = dataclasses.field(default_factory=list)
+
+    @property
+    def directory(self) -> Path:
+        return self.feature_set.directory
+
+    @property
+    def expected(self) -> dict[str, tuple[str, str]]:
+        return {row.id: (row.digest, row.status) for row in self.rows.values()}
+
+    def recompute(self, feature_set: FeatureSet, batches: Sequence[LostBatch]) -> list[Row]:
+        self.asked += batches
+        return [dataclasses.replace(self.rows[row_id], batch=-1) for batch in batches for row_id in batch.ids]
+
+    def put(self, name: str, content: bytes) -> None:
+        (self.directory / name).write_bytes(content)
+
+    def files(self) -> dict[str, bytes]:
+        return files_of(self.directory)
+
+    def choose_place(self, rng: random.Random) -> tuple[str, int]:
+        """A file and a place in it: anywhere in the store, in some dataset, or in one of the small files."""
+        names = sorted(self.whole)
+        kind = rng.randrange(3)
+        if kind == 0:
+            name = rng.choices(names, [len(self.whole[name]) for name in names])[0]
+        elif kind == 1:
+            name = rng.choice(sorted(self.shards))
+            place = rng.choice([place for place in self.shards[name].proof.datasets if place.size_bytes])
+            return name, place.offset_bytes + rng.randrange(place.size_bytes)
+        else:
+            name = rng.choice([name for name in names if name not in self.shards])
+        return name, rng.randrange(len(self.whole[name]))
+
+    def ids(self, name: str) -> list[str]:
+        number = self.shards[name].number
+        return list(self.rows)[number * SHARD_ROWS : (number + 1) * SHARD_ROWS]
+
+    def places(self, name: str) -> Iterator[tuple[str, int, str, list[tuple[int, int]]]]:
+        """Of each row with values of a shard: id, batch and where its bytes lie."""
+        content, shard = self.whole[name], self.shards[name]
+        places = {place.name: place for place in shard.proof.datasets}
+        slot = 0
+        for row_id, batch in zip(self.ids(name), shard.proof.row_batch.tolist(), strict=True):
+            if self.rows[row_id].values is None:
+                continue
+            ranges = []
+            for field in self.feature_set.fields:
+                first, last = slot, slot + 1
+                place = places[f"fields/{field.name}" + ("/values" if field.is_ragged else "")]
+                if field.is_ragged:
+                    start = places[f"fields/{field.name}/offsets"].offset_bytes
+                    first, last = np.frombuffer(content, "<i8", count=2, offset=start + 8 * slot).tolist()
+                size = field.element_bytes
+                ranges.append((place.offset_bytes + first * size, place.offset_bytes + last * size))
+            slot += 1
+            yield row_id, batch, name, ranges
+
+
+SHARD_ROWS = 30
+BATCH_ROWS = 4
+
+
+@pytest.fixture
+def store(feature_set: FeatureSet) -> Store:
+    """Three shards, the last one smaller; rows of every status, batches of four."""
+    rows: list[Row] = []
+    for number in range(2 * SHARD_ROWS + 17):
+        if number % 11 == 3:
+            rows.append(Row(id=f"pair é{number}", digest="", status="missing"))
+        elif number % 11 == 7:
+            rows.append(Row(id=f"pair é{number}", digest="cd" * 32, status="unreadable: cut short"))
+        else:
+            rows.append(row_of(f"pair é{number}", number))
+    with FeatureWriter(feature_set) as writer:
+        for number in range(3):
+            part, seen = [], 0
+            for row in rows[number * SHARD_ROWS : (number + 1) * SHARD_ROWS]:
+                part.append(dataclasses.replace(row, batch=seen // BATCH_ROWS) if row.values is not None else row)
+                seen += row.values is not None
+            writer.commit(writer.stage(number, part))
+        shards = {shard.file: shard for shard in writer.shards}
+    return Store(
+        feature_set=feature_set,
+        rows={row.id: row for row in rows},
+        shards=shards,
+        whole=files_of(feature_set.directory),
+    )
+
+
+def flip(content: bytes, rng: random.Random, at: int | None = None) -> tuple[int, bytes]:
+    """The place of a turned bit, and what the file is then."""
+    at = rng.randrange(len(content)) if at is None else at
+    return at, content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :]
+
+
+def spoil_page(content: bytes, rng: random.Random, at: int | None = None) -> tuple[int, bytes]:
+    """A page of zeros, or the file cut off there."""
+    at = rng.randrange(len(content)) if at is None else at
+    zeros = bytes(min(4096, len(content) - at))
+    return at, content[:at] + (zeros + content[at + 4096 :] if rng.random() < 0.6 else b"")
+
+
+@pytest.fixture
+def damages() -> dict[str, Callable[..., tuple[int, bytes]]]:
+    return {"flip": flip, "page": spoil_page}

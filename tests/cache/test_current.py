@@ -16,6 +16,13 @@ def test_what_is_written_is_merged_with_what_was_there(cache_dir: Path) -> None:
     assert current.directory("tokens") == cache_dir / "tokens-ccc"
 
 
+def test_what_says_the_same_already_is_not_touched(cache_dir: Path) -> None:
+    write_current(cache_dir, {"tokens": "tokens-aaa"}, "offline")
+    inode = (cache_dir / "current.json").stat().st_ino
+    assert write_current(cache_dir, {"tokens": "tokens-aaa"}, "offline").encoders == {"tokens": "tokens-aaa"}
+    assert (cache_dir / "current.json").stat().st_ino == inode
+
+
 def test_nothing_extracted_names_the_command(cache_dir: Path) -> None:
     with pytest.raises(NoFeatures) as caught:
         read_current(cache_dir)

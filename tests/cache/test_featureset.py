@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sentifuse.cache.checksum import seal, unseal
 from sentifuse.cache.errors import (
     CacheError,
     CorruptIndex,
@@ -28,9 +29,11 @@ VECTOR = Field(name="vector", dtype="float32", shape=(4,))
 
 
 def edit(feature_set: FeatureSet, **changes: object) -> Path:
+    """Change recipe.json as someone would who knows how it is sealed."""
     path = feature_set.directory / "recipe.json"
-    value = {**json.loads(path.read_bytes()), **changes}
-    path.write_text(json.dumps(value), encoding="utf-8")
+    value = unseal(json.loads(path.read_bytes())) | changes
+    text = json.dumps(seal(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
     return feature_set.directory
 
 
@@ -66,7 +69,9 @@ def test_another_recipe_is_another_folder(cache_dir: Path) -> None:
 
 
 def test_a_folder_whose_recipe_was_edited_is_refused(feature_set: FeatureSet) -> None:
-    with pytest.raises(FingerprintMismatch, match=r"recipe\.json: the recipe's fingerprint is .* The file was edited"):
+    with pytest.raises(
+        FingerprintMismatch, match=r"recipe\.json: the recipe's fingerprint is .* The recipe was changed by hand"
+    ):
         open_feature_set(edit(feature_set, recipe={**feature_set.recipe, "dropout": 0.2}))
 
 
@@ -89,8 +94,19 @@ def test_other_fields_under_one_recipe_are_refused(feature_set: FeatureSet, cach
 )
 def test_a_recipe_file_that_is_none_is_refused(feature_set: FeatureSet, content: bytes) -> None:
     (feature_set.directory / "recipe.json").write_bytes(content)
-    with pytest.raises(CorruptIndex, match=r"recipe\.json: .* extract again"):
+    with pytest.raises(CorruptIndex, match=r"recipe\.json: .*sentifuse cache repair"):
         open_feature_set(feature_set.directory)
+
+
+def test_every_flipped_bit_of_a_recipe_file_is_noticed(feature_set: FeatureSet) -> None:
+    path = feature_set.directory / "recipe.json"
+    content = path.read_bytes()
+    for position in range(len(content)):
+        changed = bytearray(content)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(bytes(changed))
+        with pytest.raises((CorruptIndex, FutureVersion)):
+            open_feature_set(feature_set.directory)
 
 
 def test_a_later_version_says_so(feature_set: FeatureSet) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sentifuse.cache.errors import CacheError, Locked
 from sentifuse.cache.featureset import FeatureSet, create_feature_set
-from sentifuse.cache.journal import append_record, read_index, read_journal
+from sentifuse.cache.journal import append_shard, read_index, read_journal
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.cache.spec import Row
 from sentifuse.cache.writer import FeatureWriter, commit_parts, stage_shard
@@ -111,7 +111,7 @@ def test_a_torn_line_of_a_part_and_a_lost_file_are_done_again(
     run_part(feature_set, make_rows, (0, 1))
     journal = feature_set.journal((0, 1))
     journal.write_bytes(journal.read_bytes()[:-9])
-    (feature_set.directory / read_journal(journal)[0].file).unlink()
+    (feature_set.directory / read_journal(journal).shards[0].file).unlink()
     with FeatureWriter(feature_set, part=(0, 1)) as writer:
         assert [record.number for record in writer.lost] == [0]
         assert writer.shard_numbers == {1, 2, 3}
@@ -124,9 +124,9 @@ def test_of_one_number_made_twice_the_committed_one_stays(feature_set: FeatureSe
     with FeatureWriter(feature_set) as writer:
         writer.commit(writer.stage(0, make_rows(0, 10)))
     other = stage_shard(feature_set, 0, make_rows(0, 10, seed=3))
-    append_record(feature_set.journal((0, 2)), other)
+    append_shard(feature_set.journal((0, 2)), other)
     assert commit_parts(feature_set) == ()
-    assert read_index(feature_set.index).shards[0].sha256 != other.sha256
+    assert read_index(feature_set.index).shards[0].sha256 != other.record.sha256
     assert not (feature_set.directory / other.file).exists()
 
 

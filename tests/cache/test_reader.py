@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -240,15 +241,35 @@ def test_check_finds_every_flipped_bit_of_a_value(feature_set: FeatureSet, make_
             damaged[position] ^= 0x10
             path.write_bytes(damaged)
             reader = FeatureReader(feature_set, reader=kind)
-            with pytest.raises(CorruptShard, match=r"the values of row 'pair é1' have CRC32C .*, expected"):
+            with pytest.raises(CorruptShard, match=r"row 'pair é1' has CRC32C .*, expected"):
                 reader.check("pair é1")
             reader.check("pair é0")
     path.write_bytes(content)
     reader = FeatureReader(feature_set, reader=kind)
-    for row in rows[:3]:
+    for row in rows:
         reader.check(row.id)
     with pytest.raises(NotStored):
-        reader.check("pair é4")
+        reader.check("pair é99")
+
+
+@pytest.mark.parametrize(
+    ("column", "places"), [("ids", (0, 1)), ("digests", (0, 1)), ("ids", (0, 3)), ("status", (4, 9))]
+)
+def test_check_finds_rows_whose_names_were_exchanged(
+    feature_set: FeatureSet, make_rows: MakeRows, column: str, places: tuple[int, int]
+) -> None:
+    rows = make_rows(0, 10)
+    rows[9] = dataclasses.replace(rows[9], status="unreadable: empty file")
+    store(feature_set, rows)
+    path = feature_set.directory / read_index(feature_set.index).shards[0].file
+    with h5py.File(path, "r+", locking=False) as file:
+        texts = file[column][:]
+        texts[list(places)] = texts[list(reversed(places))]
+        file[column][:] = texts
+    reader = FeatureReader(feature_set)
+    for place in places:
+        with pytest.raises(CorruptShard, match="has CRC32C"):
+            reader.check(rows[place].id)
 
 
 def test_a_set_of_another_kind_is_refused(feature_set: FeatureSet, make_rows: MakeRows, tmp_path: Path) -> None:

@@ -12,16 +12,17 @@ import pytest
 from sentifuse.cache.errors import BadRow, CorruptShard, FingerprintMismatch, FutureVersion
 from sentifuse.cache.featureset import FeatureSet
 from sentifuse.cache.files import sha256_of
-from sentifuse.cache.journal import ShardRecord
-from sentifuse.cache.shard import read_layout
+from sentifuse.cache.journal import ShardRecord, StagedShard
+from sentifuse.cache.shard import prove_shard, read_layout
 from sentifuse.cache.spec import Row
 from sentifuse.cache.writer import stage_shard
 
 MakeRows = Callable[..., list[Row]]
 
 
-def damage(feature_set: FeatureSet, record: ShardRecord, change: Callable[[h5py.File], None]) -> ShardRecord:
+def damage(feature_set: FeatureSet, staged: StagedShard, change: Callable[[h5py.File], None]) -> ShardRecord:
     """Change a shard through HDF5 and give the record a file of that size has."""
+    record = staged.record
     path = feature_set.directory / record.file
     with h5py.File(path, "r+", locking=False) as file:
         change(file)
@@ -68,21 +69,43 @@ def test_datasets_are_contiguous_aligned_and_of_fixed_types(feature_set: Feature
     with h5py.File(feature_set.directory / record.file, "r") as file:
         file.visititems(look)
         assert not any(h5py.check_vlen_dtype(file.attrs.get_id(name).dtype) for name in file.attrs)
-    assert len(found) == 5 + 2 + 2 * 2
+    assert len(found) == 6 + 2 + 2 * 2
 
 
-def test_the_checksum_of_a_row_goes_over_its_values_in_field_order(
+def test_the_checksum_of_a_row_goes_over_its_names_and_its_values_in_field_order(
     feature_set: FeatureSet, make_rows: MakeRows
 ) -> None:
     rows = make_rows(0, 7)
-    layout = read_layout(feature_set, stage_shard(feature_set, 0, rows))
+    staged = stage_shard(feature_set, 0, rows)
+    layout = read_layout(feature_set, staged.record)
+    assert staged.proof.row_crc32c.tolist() == layout.crc32c.tolist()
     for row, found in zip(rows, layout.crc32c.tolist(), strict=True):
         content = b"".join((row.values or {})[field.name].tobytes() for field in feature_set.fields if row.values)
-        assert found == crc32c.crc32c(content)
+        head = b"\0".join(text.encode() for text in (row.id, row.digest, row.status, ""))
+        assert found == crc32c.crc32c(head + content)
+
+
+def test_the_proof_says_where_everything_lies(feature_set: FeatureSet, make_rows: MakeRows) -> None:
+    rows = [dataclasses.replace(row, batch=place % 2) for place, row in enumerate(make_rows(0, 7))]
+    staged = stage_shard(feature_set, 0, rows)
+    content = (feature_set.directory / staged.file).read_bytes()
+    parts = {d.name: content[d.offset_bytes : d.offset_bytes + d.size_bytes] for d in staged.proof.datasets}
+    for dataset in staged.proof.datasets:
+        assert dataset.crc32c == (None if dataset.name in VALUES else crc32c.crc32c(parts[dataset.name]))
+    kept = [row.values for row in rows if row.values is not None]
+    for name in VALUES:
+        field = name.split("/")[1]
+        assert parts[name] == b"".join(values[field].tobytes() for values in kept)
+    assert parts["batch"] == staged.proof.row_batch.tobytes() == np.array([0, 1] * 3 + [0], "<i4").tobytes()
+    again = prove_shard(feature_set, staged.record)
+    assert again.to_line() == staged.to_line()
+
+
+VALUES = {"fields/grid", "fields/count", "fields/states/values", "fields/pieces/values"}
 
 
 def test_the_record_says_what_the_file_is(feature_set: FeatureSet, make_rows: MakeRows) -> None:
-    record = stage_shard(feature_set, 3, make_rows(0, 10))
+    record = stage_shard(feature_set, 3, make_rows(0, 10)).record
     path = feature_set.directory / record.file
     assert (record.rows, record.ok, dict(record.counts)) == (10, 6, {"missing": 2, "ok": 6, "unreadable": 2})
     assert (record.sha256, record.size_bytes) == (sha256_of(path), path.stat().st_size)
@@ -112,7 +135,7 @@ def test_a_value_that_lies_otherwise_in_memory_gives_the_same_bytes(
 
 
 def test_a_shard_without_any_value_is_whole(feature_set: FeatureSet) -> None:
-    record = stage_shard(feature_set, 0, [Row(id="a", digest="", status="missing")])
+    record = stage_shard(feature_set, 0, [Row(id="a", digest="", status="missing")]).record
     layout = read_layout(feature_set, record)
     assert (layout.ids, layout.statuses, layout.value_index.tolist()) == (["a"], ["missing"], [-1])
     assert layout.fields["states"].values.shape == (0, 5)
@@ -182,6 +205,7 @@ DAMAGES: list[tuple[Callable[[h5py.File], object], str]] = [
     (lambda file: file["ids"].__setitem__(1, b"\xff\xfe"), "not readable as HDF5"),
     (lambda file: file["status"].__setitem__(0, b"missing"), "status: .*expected"),
     (lambda file: file["status"].__setitem__(0, b"perhaps"), "status: .*expected"),
+    (lambda file: file["batch"].__setitem__(1, -2), "batch: a number below -1"),
     (lambda file: file["value_index"].__setitem__(1, 0), "value_index: it does not number"),
     (lambda file: file["value_index"].__setitem__(slice(0, 2), [1, 0]), "value_index: it does not number"),
     (lambda file: file["fields/states/offsets"].__setitem__(0, 1), "do not rise from 0"),
@@ -198,7 +222,7 @@ def test_a_shard_that_was_changed_is_refused_by_name(feature_set: FeatureSet, ma
     with pytest.raises(CorruptShard, match=message) as caught:
         read_layout(feature_set, record)
     assert record.file in str(caught.value)
-    assert "only its rows are recomputed" in str(caught.value)
+    assert "sentifuse cache repair" in str(caught.value)
 
 
 def test_a_later_version_and_another_recipe_have_errors_of_their_own(
@@ -217,7 +241,7 @@ def test_a_later_version_and_another_recipe_have_errors_of_their_own(
 def test_a_file_that_is_missing_cut_short_or_something_else_is_refused(
     feature_set: FeatureSet, make_rows: MakeRows
 ) -> None:
-    record = stage_shard(feature_set, 0, make_rows(0, 7))
+    record = stage_shard(feature_set, 0, make_rows(0, 7)).record
     path = feature_set.directory / record.file
     content = path.read_bytes()
     path.write_bytes(content[:-4096])

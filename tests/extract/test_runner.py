@@ -11,7 +11,9 @@ import pytest
 from sentifuse import ConfigError, DataError
 from sentifuse.cache.errors import DiskFull
 from sentifuse.cache.featureset import open_feature_set
+from sentifuse.cache.journal import read_index
 from sentifuse.cache.reader import FeatureReader
+from sentifuse.cache.shard import read_layout
 from sentifuse.cache.writer import commit_parts
 from sentifuse.data.labels import read_labels
 from sentifuse.data.prepare import prepare
@@ -69,6 +71,23 @@ def test_every_pair_is_a_row_of_every_feature_set(artifacts: Path) -> None:
     assert summary.complete_pairs == COUNT
     stats = sorted((Path(summary.encoders["tokens"].directory) / "stats").iterdir())
     assert len(stats) == summary.encoders["tokens"].shards_written == 4
+
+
+def test_rows_say_which_others_they_were_encoded_with(artifacts: Path, root: Path) -> None:
+    (root / "data" / "2.jpg").write_bytes(b"no image")
+    prepare("mvsa_single", artifacts=artifacts, root=root)
+    context = open_feature_set(Path(extract(artifacts).encoders["context"].directory))
+    first = read_layout(context, read_index(context.index).shards[0])
+    assert first.batch.tolist() == [0, -1, 0, 0, 0, 1, 1, 1]  # four rows at once, eight in a shard
+
+
+def test_a_store_does_not_depend_on_what_is_extracted_beside_it(artifacts: Path, tmp_path: Path, root: Path) -> None:
+    extract(artifacts)
+    alone = tmp_path / "alone"
+    prepare("mvsa_single", artifacts=alone, root=root)
+    for encoder in ("regions", "context", "tokens"):
+        extract(alone, encoders=(encoder,))
+    assert store_bytes(alone) == store_bytes(artifacts)
 
 
 def test_the_same_command_again_computes_nothing_and_changes_no_byte(artifacts: Path) -> None:

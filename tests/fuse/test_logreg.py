@@ -79,14 +79,14 @@ def test_a_missing_modality_counts_as_its_mean(world: Any) -> None:
 
 def test_a_constant_feature_keeps_its_scale(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     train, val = sources(world, 3)
-    gather = BatchSource.gather
+    stream = BatchSource.stream
 
-    def with_a_constant(self: BatchSource, rows: Any) -> Any:
-        batch = gather(self, rows)
-        batch.values["tokens.states"][..., 0] = 0.1
-        return batch
+    def with_a_constant(self: BatchSource, plan: Any) -> Any:
+        for batch in stream(self, plan):
+            batch.values["tokens.states"][..., 0] = 0.1
+            yield batch
 
-    monkeypatch.setattr(BatchSource, "gather", with_a_constant)
+    monkeypatch.setattr(BatchSource, "stream", with_a_constant)
     head = LogReg(LogRegConfig(c=1.0), train.widths, 3)
     head.fit(train, val)
     assert float(head.scale[0]) == 1.0
