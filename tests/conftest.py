@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,6 +13,21 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a hub; set before huggin
 WORDS = ("positive", "neutral", "negative")
 COLOURS = {"positive": (240, 200, 40), "neutral": (140, 140, 140), "negative": (30, 30, 90)}
 TEXTS = {"positive": "what a lovely day", "neutral": "a box on the street", "negative": "this is awful and sad"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How often the stress tests repeat a fault; `make stress` asks for more."""
+    group = parser.getgroup("stress")
+    group.addoption("--kills", type=int, default=20, help="writers killed at random moments")
+    group.addoption("--flips", type=int, default=60, help="bits flipped in stores, each found and mended")
+    group.addoption("--pages", type=int, default=20, help="pages zeroed or cut off, each found and mended")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show what stress tests counted (`record_property`); a number in a report is worth more than a dot."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {name}: {value}")
 
 
 @pytest.fixture(scope="session")
