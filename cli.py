@@ -1,21 +1,25 @@
 """The command line `sentifuse`: parse, call, print. Imports only the standard library and typer at the top.
 
-Errors of the project leave as one red line with their exit code (`--debug` shows the trace), Ctrl-C as 130, anything
-else is a bug and keeps its traceback. `python cli.py` on a clone that is not installed says how to install it.
+Errors of the project leave as one red line with their exit code (`--debug` shows the trace), Ctrl-C as 130, SIGTERM as
+143, anything else is a bug and keeps its traceback. `python cli.py` on a clone that is not installed says how to
+install it.
 """
 
 import io
 import json
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 from typing import Annotated
 
 try:
     import typer
 
     import sentifuse
-    from sentifuse.commands import data, evaluate, extract, heads, profiles, train, weights
+    from sentifuse.commands import cache, data, evaluate, extract, heads, profiles, train, weights
     from sentifuse.commands.output import Output
 except ModuleNotFoundError as missing:
     if missing.name not in {"sentifuse", "typer"}:
@@ -23,8 +27,8 @@ except ModuleNotFoundError as missing:
     sys.stderr.write(f"sentifuse is not installed here ({missing}). Run: make setup, then .venv/bin/sentifuse --help\n")
     sys.exit(5)
 
-INTERRUPTED = 130
-INTERRUPTION = "interrupted; what was finished is kept, and the same command again goes on from there (a training anew)"
+INTERRUPTED, TERMINATED = 130, 143
+KEPT = "what was finished is kept, and the same command again goes on from there (a training anew)"
 
 app = typer.Typer(
     name="sentifuse",
@@ -38,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command("extract", epilog=extract.EXAMPLE)(extract.extract)
+app.add_typer(cache.app, name="cache")
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.add_typer(heads.app, name="heads")
@@ -67,10 +72,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end the work
-    sys.exit(run(given))
+    termination = Termination()
+    signal.signal(signal.SIGTERM, termination)
+    sys.exit(run(given, termination))
 
 
-def run(arguments: Sequence[str]) -> int:
+class Termination:
+    """Lets SIGTERM end a command as Ctrl-C does: batch systems send it some seconds before they kill.
+
+    A second one ends the process at once, and so does the first in a forked worker, whose parent speaks for both.
+    """
+
+    def __init__(self) -> None:
+        self.has_come = False
+        self._process = os.getpid()
+
+    def __call__(self, signal_number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() != self._process:
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.has_come = True
+        raise KeyboardInterrupt
+
+
+def run(arguments: Sequence[str], termination: Termination | None = None) -> int:
     """Run one command; returns the exit code. Bugs are not caught."""
     command = typer.main.get_command(app)
     try:
@@ -87,7 +112,7 @@ def run(arguments: Sequence[str]) -> int:
         )
         return _failed(arguments, "DataError", f"{message}name another folder with --artifacts", 3)
     except (KeyboardInterrupt, typer.Abort):
-        return _failed(arguments, "Interrupted", INTERRUPTION, INTERRUPTED)
+        return _interrupted(arguments, termination)
     except Exception as error:  # click's own exceptions know their exit code; all others are bugs and go on
         usage_code = getattr(error, "exit_code", None)
         if not isinstance(usage_code, int) or not hasattr(error, "format_message"):
@@ -95,8 +120,18 @@ def run(arguments: Sequence[str]) -> int:
         hint = f" Try: {context.command_path} --help" if (context := getattr(error, "ctx", None)) else ""
         return _failed(arguments, "UsageError", error.format_message() + hint, usage_code)
     if code == INTERRUPTED:
-        return _failed(arguments, "Interrupted", INTERRUPTION, INTERRUPTED)
+        return _interrupted(arguments, termination)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted(arguments: Sequence[str], termination: Termination | None) -> int:
+    is_terminated = termination is not None and termination.has_come
+    return _failed(
+        arguments,
+        "Terminated" if is_terminated else "Interrupted",
+        f"{'terminated' if is_terminated else 'interrupted'}; {KEPT}",
+        TERMINATED if is_terminated else INTERRUPTED,
+    )
 
 
 def _failed(arguments: Sequence[str], kind: str, message: str, exit_code: int) -> int:
