@@ -16,7 +16,7 @@ SEEDS   ?= 0 1 2 3 4
 ARGS    ?=
 
 # `extract`, `data` and `cache` are folders too: without .PHONY these targets would do nothing.
-.PHONY: help setup demo extract train evaluate test check bench wheel clean
+.PHONY: help setup demo extract train evaluate test check stress bench bench-cache bench-shared wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -57,11 +57,20 @@ check: $(READY) build/typing/sentifuse  ## everything CI runs beside `make test`
 	$(BIN)/pytest -q tests/test_rooms.py
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "slow or stress"
 
+stress: $(READY)  ## the faults again and again: 200 killed writers and as many of the other faults; some minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m stress --kills 200 --flips 1000 --pages 200
+
 build/typing/sentifuse:
 	@mkdir -p build/typing && ln -sfn ../.. $@
 
 bench: $(READY)  ## measure, print ratios, write artifacts/bench/*.json: [DATASET=mvsa_single]
 	@$(BIN)/python bench/seeds.py $(if $(DATASET),--dataset $(DATASET)) --seeds $(SEEDS) $(ARGS)
+
+bench-cache: $(READY)  ## speed of the feature cache beside h5py, maps and memcpy: [ARGS="--pairs 4096"] (10 minutes, 10 GB of disk)
+	@$(BIN)/python bench/cache_speed.py $(ARGS)
+
+bench-shared: $(READY)  ## four trainings on one store larger than the memory each may take: [ARGS="--gb 4"]
+	@$(BIN)/python bench/shared_store.py $(ARGS)
 
 wheel: $(READY)  ## build the source archive and the wheel into dist/
 	@rm -rf build/lib build/bdist.* && $(BIN)/python -m build --quiet && ls dist
