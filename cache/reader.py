@@ -2,7 +2,7 @@
 
 A reader is a snapshot: it sees the shards of the index at the moment it was opened, whatever a writer adds meanwhile.
 It is a path and some numbers, so it pickles and forks; files are mapped in each process when first needed.
-A row costs some 250 bytes of memory here, whatever its values weigh.
+A row costs some 300 bytes of memory here, whatever its values weigh.
 """
 
 # Shapes: N rows of the set, V of a shard's rows with values, T elements of a ragged field in all V rows.
@@ -233,10 +233,7 @@ class FeatureReader:
             An id that is not in the set; a row that is not what was written, by name.
         """
         rows = self._numbers(self.ids if ids is None else ids)
-        rows = np.unique(rows[~self._is_proven[rows]])
-        rows = rows[np.lexsort((self._value_index[rows], self._shard_index[rows]))]
-        shards, starts = np.unique(self._shard_index[rows], return_index=True)
-        parts = np.split(rows, starts[1:]) if len(shards) else []
+        parts = self._by_shard(np.unique(rows[~self._is_proven[rows]]))
         if parts:
             self._read_ahead(parts[0], None)
         for place, part in enumerate(parts):
@@ -267,6 +264,12 @@ class FeatureReader:
             field.name: sum(places[field.name].values.size_bytes for places in self._places) for field in self.fields
         }
 
+    def _by_shard(self, rows: Rows) -> list[Rows]:
+        """Rows in the order of the store, a shard's at a time."""
+        rows = rows[np.lexsort((self._value_index[rows], self._shard_index[rows]))]
+        _, firsts = np.unique(self._shard_index[rows], return_index=True)
+        return np.split(rows, firsts)[1:]
+
     def _read_ahead(self, rows: Rows, limits: Mapping[str, int | None] | None) -> None:
         for shard_index, starts, stops in self._ranges(rows, limits):
             self._access.read_ahead(shard_index, *merge_ranges(starts, stops))
@@ -274,10 +277,8 @@ class FeatureReader:
     def _ranges(self, rows: Rows, limits: Mapping[str, int | None] | None) -> Iterator[tuple[int, Rows, Rows]]:
         """Shard, first bytes and last bytes + 1 of rows with values, a field of a shard at a time."""
         wanted = dict.fromkeys((field.name for field in self.fields), None) if limits is None else limits
-        rows = rows[self._value_index[rows] >= 0]
-        shard_of_row = self._shard_index[rows]
-        for shard_index in np.unique(shard_of_row).tolist():
-            at = self._value_index[rows[shard_of_row == shard_index]]
+        for part in self._by_shard(rows[self._value_index[rows] >= 0]):
+            shard_index, at = int(self._shard_index[part[0]]), self._value_index[part]
             for name, limit in wanted.items():
                 field, place = self.field(name), self._places[shard_index][name]
                 if place.offsets is None:

@@ -159,6 +159,20 @@ class _Check:
         elif layout is not None:
             for part, rows, wrong in odd_values(feature_set, path, layout):
                 self._fault(found, part, wrong, rows=tuple(rows))
+            if not found.faults:
+                self._prove(found, feature_set)
+
+    def _prove(self, found: _Found, feature_set: FeatureSet) -> None:
+        """A file that is the one committed may still have been written wrong: training proves rows, not files."""
+        record = found.witness.record
+        proof = found.witness.proof or find_proof(feature_set, record)
+        if proof is None:
+            return
+        with Salvage(feature_set, StagedShard(record=record, proof=proof), self.expected) as saved:
+            lost = tuple(saved.name(position) for position in saved.lost)
+        if lost:
+            wrong = f"{len(lost):,} of {record.rows:,} rows: committed with a checksum that does not fit"
+            self._fault(found, ROWS, wrong, rows=lost)
 
     def _locate(self, found: _Found, feature_set: FeatureSet, problem: CacheError | None) -> None:
         """Say what of a file that is not the one committed is damaged."""

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from sentifuse.cache import shard_file
 from sentifuse.cache.checksum import seal
 from sentifuse.cache.checkup.faults import FILE, METADATA, ROWS, Fault
 from sentifuse.cache.checkup.verify import shard_bytes, verify
@@ -319,3 +320,16 @@ def test_nothing_is_written(store: Any) -> None:
     before = {path: path.stat().st_mtime_ns for path in store.directory.rglob("*")}
     verify(store.directory)
     assert {path: path.stat().st_mtime_ns for path in store.directory.rglob("*")} == before
+
+
+def test_a_shard_committed_with_a_wrong_checksum_is_found_and_mended(
+    feature_set: FeatureSet, make_rows: Callable[..., list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows(0, 5)
+    with FeatureWriter(feature_set) as writer, monkeypatch.context() as patch:
+        true = shard_file.row_crc32c
+        patch.setattr(shard_file, "row_crc32c", lambda name, *rest: true(name, *rest) ^ (name == rows[1].id))
+        writer.commit(writer.stage(0, rows))
+    (fault,) = verify(feature_set.directory).faults
+    assert (fault.part, fault.rows) == (ROWS, (rows[1].id,))
+    assert "committed with a checksum that does not fit" in fault.problem
