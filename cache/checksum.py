@@ -5,16 +5,20 @@ The polynomial is Castagnoli's (RFC 3720), as the `crc32c` packages of other lan
 
 import base64
 import binascii
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import crc32c
 import numpy as np
 
+from sentifuse.cache.errors import CacheError
 from sentifuse.cache.fingerprint import canonical_json
 from sentifuse.cache.spec import Array
 
-__all__ = ["crc32c_of", "pack", "row_crc32c", "seal", "unpack", "unseal"]
+__all__ = ["crc32c_of", "pack", "parse_json", "row_crc32c", "seal", "unpack", "unseal"]
+
+_TOO_DEEP = "nested deeper than anything that is written here"
 
 
 def crc32c_of(value: Array, crc: int = 0) -> int:
@@ -46,15 +50,28 @@ def unseal(value: Any) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        No object, or not the one that was sealed.
+        No object, not the one that was sealed, or nothing that can be sealed at all: NaN, a lone surrogate, too deep.
     """
     if not isinstance(value, dict):
         raise ValueError("no JSON object")
     rest = {key: item for key, item in value.items() if key != "crc32c"}
-    found = seal(rest)["crc32c"]
+    try:
+        found = seal(rest)["crc32c"]
+    except CacheError as error:
+        raise ValueError(f"no canonical JSON ({error})") from error
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
     if value.get("crc32c") != found:
         raise ValueError(f"its crc32c is {found}, it says {value.get('crc32c')!r}: a changed byte")
     return rest
+
+
+def parse_json(content: bytes) -> Any:
+    """What a JSON text says; ValueError for one that is none, and for one nested too deep to be read."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
 
 
 def pack(numbers: Array) -> str:

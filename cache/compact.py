@@ -61,7 +61,7 @@ def compact(
     CorruptShard
         A damaged row; the set is as it was. `cache repair` first.
     Locked
-        A writer is at work.
+        A writer is at work, or a part of one: its shards have numbers that mean something in the present order.
     DiskFull, Unwritable
         The set is as it was: room is needed for a second copy of its rows.
     """
@@ -79,6 +79,7 @@ def compact(
         )
         if is_dry or not plan.is_needed:
             return plan
+        writer.refuse_parts()
         batches = _batches(reader)
         staged = []
         for number, ids in enumerate(_cut(reader.ids, shard_rows)):

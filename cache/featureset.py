@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentifuse.cache.checksum import seal, unseal
+from sentifuse.cache.checksum import parse_json, seal, unseal
 from sentifuse.cache.current import Current, read_current, write_current
 from sentifuse.cache.errors import (
     CacheError,
@@ -161,7 +161,7 @@ def parse_recipe(directory: Path, content: bytes) -> FeatureSet:
     """The feature set that the bytes of a recipe.json describe; raises as `open_feature_set`."""
     path = directory / RECIPE_FILE
     try:
-        value = json.loads(content)
+        value = parse_json(content)
         version = value["format"]
         if type(version) is int and version > FORMAT_VERSION:
             raise FutureVersion(

@@ -5,7 +5,6 @@ whole, and is all that a reader looks at; what only `verify` and `repair` need s
 holds a clock, so equal stores have equal bytes, and each JSON object is sealed with a checksum of its own.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -15,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from sentifuse.cache.checksum import pack, seal, unpack, unseal
+from sentifuse.cache.checksum import pack, parse_json, seal, unpack, unseal
 from sentifuse.cache.errors import CorruptIndex, FutureVersion, reading, writing
 from sentifuse.cache.files import replace_file
 from sentifuse.cache.fingerprint import canonical_json
-from sentifuse.cache.spec import FORMAT_VERSION, STATUS_KINDS, Array
+from sentifuse.cache.spec import DIGEST_BYTES, FORMAT_VERSION, MAX_ID_BYTES, MAX_STATUS_BYTES, STATUS_KINDS, Array
 
 __all__ = [
     "DatasetProof",
@@ -39,6 +38,15 @@ __all__ = [
 ]
 
 _FILE = re.compile(r"shards/([0-9]{6,})-([0-9a-f]{12})\.h5")
+# Columns of a shard -> how many bytes each row may take in them.
+_ROW_BYTES: Mapping[str, tuple[int, int | None]] = {
+    "ids": (1, MAX_ID_BYTES),
+    "digests": (1, DIGEST_BYTES),
+    "status": (1, MAX_STATUS_BYTES),
+    "value_index": (8, 8),
+    "batch": (4, 4),
+    "crc32c": (4, 4),
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _INDEX_ADVICE = "Run the same extract command again: it makes the index anew from the journal."
 
@@ -92,6 +100,8 @@ class ShardRecord:
         whole = [value[key] for key in ("number", "rows", "ok", "size_bytes")] + list(counts.values())
         if not all(type(number) is int and number >= 0 for number in whole):
             raise ValueError("a count is no whole number")
+        if value["rows"] < 1 or 0 in counts.values():
+            raise ValueError(f"{value['rows']} rows, counts {counts!r}: expected at least one row, and no zeros")
         if sum(counts.values()) != value["rows"] or counts.get("ok", 0) != value["ok"]:
             raise ValueError(f"counts {counts!r} do not add up to {value['rows']} rows with {value['ok']} ok")
         name = _FILE.fullmatch(value["file"]) if isinstance(value["file"], str) else None
@@ -124,6 +134,16 @@ class DatasetProof:
             raise ValueError(f"dataset {value!r}: crc32c must be a whole number below 2^32, or null")
         return cls(name=value[0], offset_bytes=value[1], size_bytes=value[2], crc32c=value[3])
 
+    def check(self, record: ShardRecord) -> None:
+        """Refuse a place that cannot be in the file of this record. Raises ValueError."""
+        if self.offset_bytes + self.size_bytes > record.size_bytes:
+            wrong = f"bytes {self.offset_bytes} + {self.size_bytes} of a file of {record.size_bytes}"
+            raise ValueError(f"dataset {self.name!r}: {wrong}")
+        least, most = _ROW_BYTES.get(self.name, (0, None))
+        if most is not None and self.size_bytes not in range(least * record.rows, most * record.rows + 1, record.rows):
+            expected = f"{least} to {most} for each of {record.rows} rows"
+            raise ValueError(f"dataset {self.name!r}: {self.size_bytes} bytes, expected {expected}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ShardProof:
@@ -151,15 +171,19 @@ class ShardProof:
         }
 
     @classmethod
-    def from_json(cls, value: Any, rows: int) -> "ShardProof":
-        """Check a parsed object. Raises ValueError."""
+    def from_json(cls, value: Any, record: ShardRecord) -> "ShardProof":
+        """Check a parsed object beside the record of its line. Raises ValueError."""
         _refuse_other_keys(value, {"datasets", "row_crc32c", "row_batch"})
         crcs, batches = unpack(value["row_crc32c"], np.dtype("<u4")), unpack(value["row_batch"], np.dtype("<i4"))
-        if len(crcs) != rows or len(batches) != rows:
-            raise ValueError(f"{len(crcs)} checksums and {len(batches)} batch numbers for {rows} rows")
+        if len(crcs) != record.rows or len(batches) != record.rows:
+            raise ValueError(f"{len(crcs)} checksums and {len(batches)} batch numbers for {record.rows} rows")
         if not isinstance(value["datasets"], list):
             raise ValueError(f"datasets {value['datasets']!r}")
         datasets = tuple(DatasetProof.from_json(item) for item in value["datasets"])
+        if len({place.name for place in datasets}) != len(datasets):
+            raise ValueError("a dataset twice")
+        for place in datasets:
+            place.check(record)
         return cls(datasets=datasets, row_crc32c=crcs, row_batch=batches)
 
 
@@ -196,7 +220,7 @@ class StagedShard:
         """Check a parsed line, already unsealed. Raises ValueError."""
         proof_keys = ("datasets", "row_crc32c", "row_batch")
         record = ShardRecord.from_json({k: v for k, v in value.items() if k != "kind" and k not in proof_keys})
-        proof = ShardProof.from_json({key: value[key] for key in proof_keys if key in value}, record.rows)
+        proof = ShardProof.from_json({key: value[key] for key in proof_keys if key in value}, record)
         return cls(record=record, proof=proof)
 
 
@@ -265,7 +289,7 @@ def read_journal(path: Path) -> Journal:
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
             found = parse_line(line, is_first=number == 1)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise CorruptIndex(
                 f"{path}, line {number}: {error}. The journal was changed by something else or the disk is failing. "
                 "Run: sentifuse cache repair, which makes it anew from the index and the shards."
@@ -285,7 +309,7 @@ def parse_line(line: bytes, *, is_first: bool) -> StagedShard | int:
     ValueError
         It is not what a writer writes.
     """
-    value = unseal(json.loads(line))
+    value = unseal(parse_json(line))
     if is_first and value.get("kind") == "rewrite":
         return _rewrite_generation(value)
     if value.get("kind") == "shard":
@@ -354,7 +378,7 @@ def read_index(path: Path) -> Index:
 def parse_index(path: Path, content: bytes) -> Index:
     """The index that these bytes, found at `path`, are; raises as `read_index`."""
     try:
-        value = json.loads(content)
+        value = parse_json(content)
         version = value["format"]
         if type(version) is int and version > FORMAT_VERSION:
             raise FutureVersion(
@@ -371,7 +395,7 @@ def parse_index(path: Path, content: bytes) -> Index:
             raise ValueError("it is not what a writer writes")
         if type(index.generation) is not int or index.generation < 0:
             raise ValueError(f"generation {index.generation!r}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptIndex(f"{path}: {type(error).__name__}: {error}. {_INDEX_ADVICE}") from error
     return index
 

@@ -87,8 +87,9 @@ class WriterLock:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The file may have been removed since it was opened (`order.clear_away`): that lock guards no name.
-            is_ours = os.fstat(descriptor).st_nlink > 0
+            # File or folder may have been removed or renamed since (`order.clear_away`, `remove`): such a lock guards
+            # no name.
+            is_ours = self._names(descriptor)
         except OSError as error:
             os.close(descriptor)
             if error.errno in _HELD_ELSEWHERE:
@@ -106,6 +107,15 @@ class WriterLock:
         self._descriptor = descriptor
         _held.add(self)
         return True
+
+    def _names(self, descriptor: int) -> bool:
+        """Whether `path` is the name of an open file."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return False
+        held = os.fstat(descriptor)
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None

@@ -62,7 +62,7 @@ def find_order(feature_set: FeatureSet, *, accept_damage: bool = False) -> Order
     present, lost = split_by_presence(feature_set, committed, accept_damage=accept_damage)
     numbers = {shard.number for shard in present}
     came: dict[int, StagedShard] = {}
-    for part in find_parts(feature_set):
+    for part in find_parts(feature_set.directory):
         shards = read_journal(feature_set.journal(part)).shards
         for shard in split_by_presence(feature_set, shards, accept_damage=accept_damage)[0]:
             if shard.number not in numbers:
@@ -82,13 +82,14 @@ def clear_away(feature_set: FeatureSet, kept: Sequence[StagedShard]) -> None:
     numbers = {shard.number for shard in kept}
     directory = feature_set.directory
     with writing(directory):
-        for part in find_parts(feature_set):
+        for part in find_parts(feature_set.directory):
             lock = WriterLock(feature_set.lock(part))
             if not lock.try_acquire():
                 is_quiet = False
                 continue
             # It may have committed after its journal was read here, and finished since: then the next one merges it.
-            if {shard.number for shard in read_journal(feature_set.journal(part)).shards} <= numbers:
+            committed = read_journal(feature_set.journal(part)).shards
+            if {shard.number for shard in committed if (directory / shard.file).exists()} <= numbers:
                 # Nobody waits for this lock file: a part comes in only through the lock that we hold.
                 feature_set.journal(part).unlink(missing_ok=True)
                 lock.release()
@@ -110,10 +111,10 @@ def clear_away(feature_set: FeatureSet, kept: Sequence[StagedShard]) -> None:
             path.unlink(missing_ok=True)
 
 
-def find_parts(feature_set: FeatureSet) -> tuple[Part, ...]:
-    """The parts that have left a journal or a lock."""
-    with reading(feature_set.directory):
-        matches = (_PART.fullmatch(path.name) for path in feature_set.directory.iterdir())
+def find_parts(directory: Path) -> tuple[Part, ...]:
+    """The parts that have left a journal or a lock in the folder of a feature set."""
+    with reading(directory):
+        matches = (_PART.fullmatch(path.name) for path in directory.iterdir())
         return tuple(sorted({(int(match[1]), int(match[2])) for match in matches if match}))
 
 
@@ -149,7 +150,7 @@ def _old_index(feature_set: FeatureSet, journal: Journal) -> Index:
     try:
         index = read_index(feature_set.index)
     except CorruptIndex as error:  # the journal has it all
-        if not journal.shards and not find_parts(feature_set):
+        if not journal.shards and not find_parts(feature_set.directory):
             _refuse_to_forget(feature_set, error)
         return Index(fingerprint=feature_set.fingerprint, generation=journal.rewritten, shards=())
     if index.generation >= journal.rewritten:

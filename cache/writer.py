@@ -7,7 +7,7 @@ index) by the one writer that holds the lock.
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
-from sentifuse.cache.errors import CacheError, CorruptIndex, writing
+from sentifuse.cache.errors import CacheError, CorruptIndex, Locked, writing
 from sentifuse.cache.featureset import FeatureSet
 from sentifuse.cache.files import make_directory
 from sentifuse.cache.journal import (
@@ -22,7 +22,7 @@ from sentifuse.cache.journal import (
     write_index,
 )
 from sentifuse.cache.lock import WriterLock
-from sentifuse.cache.order import Part, clear_away, find_order, is_there, split_by_presence
+from sentifuse.cache.order import Part, clear_away, find_order, find_parts, is_there, split_by_presence
 from sentifuse.cache.shard import corrupt, read_layout
 from sentifuse.cache.spec import Row
 from sentifuse.cache.staging import stage_shard
@@ -194,12 +194,29 @@ class FeatureWriter:
 
         Raises
         ------
+        Locked
+            As `refuse_parts`.
         DiskFull, Unwritable
             Either the old shards count or the new ones, wherever it stopped.
         """
         self._refuse_closed()
+        self.refuse_parts()
         self._rewritten = self._generation + 1
         self._become(effective(shards))
+
+    def refuse_parts(self) -> None:
+        """Refuse to go on beside parts: the numbers they have planned must keep their meaning.
+
+        Raises
+        ------
+        Locked
+            A part is at work, or has committed something since this writer was opened.
+        """
+        for number, count in find_parts(self.feature_set.directory):
+            raise Locked(
+                f"{self.feature_set.directory}: part {number} of {count} is at work or has shards to be taken in. Wait "
+                "until it has finished, then run the same command again."
+            )
 
     def close(self) -> None:
         """Bring the journal into the order of shard numbers, whatever order they were committed in; free the lock."""

@@ -119,7 +119,7 @@ def commit(
     name = _dataset(output, artifacts, dataset)
     taken: dict[str, dict[str, int]] = {}
     for feature_set in _feature_sets(artifacts, name):
-        if find_parts(feature_set):
+        if find_parts(feature_set.directory):
             merged = commit_parts(feature_set)
             taken[feature_set.directory.name] = {"shards": len(merged), "rows": sum(shard.rows for shard in merged)}
             if merged:
@@ -162,19 +162,30 @@ def compact(
 def prune(
     *,
     dataset: Annotated[str | None, typer.Option(help="A dataset.", show_default="every dataset of the cache")] = None,
+    also_unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Sets with fewer rows than those in use, too.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     artifacts: options.Artifacts = options.ARTIFACTS,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Remove feature sets that are neither in use nor named by any run. Lists them and asks first."""
-    from sentifuse.cache.remove import remove_set
+    """Remove whole feature sets that are neither in use nor named by any run. Lists them and asks first."""
+    from sentifuse.cache.remove import prunable, remove_set
     from sentifuse.fuse.run import used_fingerprints
 
     output = Output(as_json=as_json)
     used = used_fingerprints(artifacts / "runs")
-    found = [one for one in _surveys(artifacts, dataset) if not one.is_current and not one.problem]
-    unused = [one for one in found if one.fingerprint not in used]
+    unused, unfinished = [], 0
+    for name in [dataset] if dataset else _datasets(artifacts):
+        removable, kept = prunable(artifacts / "cache" / name, used, also_unfinished=also_unfinished)
+        unused += removable
+        unfinished += kept
+    if unfinished:
+        output.note(
+            f"{unfinished} not used either, but half-made, or of a dataset of which no extraction has finished: they "
+            "stay (--unfinished takes half-made ones too)"
+        )
     names = [f"{one.dataset}/{one.directory.name}" for one in unused]
     for one, name in zip(unused, names, strict=True):
         output.note(f"not used by anything: {name}  {one.rows:,} rows, {one.size_bytes / 1e6:,.1f} MB")
@@ -214,9 +225,13 @@ def _current_encoders(artifacts: Path, dataset: str) -> tuple[str, ...]:
 def _surveys(artifacts: Path, dataset: str | None) -> list["SetSurvey"]:
     from sentifuse.cache.survey import survey
 
+    datasets = [dataset] if dataset else _datasets(artifacts)
+    return [one for name in datasets for one in survey(artifacts / "cache" / name)]
+
+
+def _datasets(artifacts: Path) -> list[str]:
     root = artifacts / "cache"
-    datasets = [dataset] if dataset else sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-    return [one for name in datasets for one in survey(root / name)]
+    return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
 
 
 def _feature_sets(artifacts: Path, dataset: str, encoders: Sequence[str] = ()) -> list["FeatureSet"]:

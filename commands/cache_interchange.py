@@ -92,9 +92,10 @@ def import_features(
             skip_broken=skip_broken,
             progress=advance,
         )
-    _use(artifacts / "cache" / name, summary)
+    is_used = _use(output, summary, {row.id: row.digest for row in inputs})
     remember(artifacts, dataset=name)
-    output.result({"dataset": name, "format": format_name, **summary.to_json()}, import_lines(summary))
+    document = {"dataset": name, "format": format_name, **summary.to_json(), "is_used": is_used}
+    output.result(document, import_lines(summary))
 
 
 def export_features(
@@ -174,16 +175,31 @@ def _inputs_of(modality: str | None, encoder: str | None, path: Path) -> tuple[s
     return encoder_class(encoder, {}).inputs
 
 
-def _use(cache_dir: Path, summary: "ImportSummary") -> None:
-    """Make the imported set the one that training reads; other encoders keep theirs."""
+def _use(output: Output, summary: "ImportSummary", digests: Mapping[str, str]) -> bool:
+    """Make the imported set the one that training reads, if any pair has features in it; other encoders keep theirs."""
     from sentifuse.cache.current import read_current, write_current
     from sentifuse.cache.errors import NoFeatures
+    from sentifuse.cache.reader import FeatureReader
 
+    encoder, folder = summary.feature_set.encoder, summary.feature_set.directory
     try:
-        profile = read_current(cache_dir).profile
+        current = read_current(folder.parent)
+        before, profile = current.encoders.get(encoder, ""), current.profile
     except NoFeatures:
-        profile = "imported"
-    write_current(cache_dir, {summary.feature_set.encoder: summary.feature_set.directory.name}, profile)
+        before, profile = "", "imported"
+    reader = FeatureReader(summary.feature_set)
+    usable = sum(reader.has_value(id_) and reader.digest(id_) == digest for id_, digest in digests.items())
+    if not usable:
+        output.note(f"not taken into use: no pair of {folder.parent.name} has features in it", style="warning")
+        return False
+    instead = (
+        f", instead of {before} (the next extract of {encoder} takes it back)"
+        if before not in ("", folder.name)
+        else ""
+    )
+    output.note(f"{encoder} features in use now: {folder.name}, for {usable:,} of {len(digests):,} pairs{instead}")
+    write_current(folder.parent, {encoder: folder.name}, profile)
+    return True
 
 
 def _named(text: str) -> tuple[str, str]:

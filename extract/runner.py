@@ -14,8 +14,9 @@ from typing import Any
 
 from sentifuse import DataError
 from sentifuse.cache.current import write_current
-from sentifuse.cache.featureset import FeatureSet, create_feature_set
+from sentifuse.cache.featureset import RECIPE_FILE, FeatureSet, create_feature_set, open_feature_set
 from sentifuse.cache.files import make_directory, replace_file
+from sentifuse.cache.lock import WriterLock
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.cache.writer import FeatureWriter
 from sentifuse.engines import load_engine
@@ -155,6 +156,8 @@ def _work(
 ) -> tuple[list[tuple[str, _Committed]], dict[str, Known]]:
     request = job.request
     jobs = {name: encoder for name, encoder in job.encoders.items() if encoder.plan.shards}
+    for encoder_job in jobs.values():
+        _refuse_second_writer(encoder_job, request.part)
     is_single = len(devices) == 1
     # With several devices the models are loaded here only to learn the widths of their fields.
     encoders = build_encoders({name: j.encoder for name, j in jobs.items()}, devices[0] if is_single else "cpu")
@@ -190,6 +193,14 @@ def _work(
         # A part's shards are in no index yet; only its writer knows them.
         known = {name: writer.known for name, writer in writers.items()} if request.part is not None else {}
     return done, known
+
+
+def _refuse_second_writer(encoder_job: EncoderJob, part: tuple[int, int] | None) -> None:
+    """Before models are loaded: the writer takes the lock only after, and would refuse after all the waiting."""
+    if (encoder_job.directory / RECIPE_FILE).is_file():
+        lock = WriterLock(open_feature_set(encoder_job.directory).lock(part))
+        lock.acquire()
+        lock.release()
 
 
 def _feature_set(request: ExtractRequest, encoder_job: EncoderJob, encoder: Encoder) -> FeatureSet:

@@ -127,7 +127,7 @@ class BatchSource:
     def _plan(self, rows: Rows, *, copy: bool = False) -> Callable[[], Batch]:
         """All of `gather` but the copying, which is what it returns."""
         finish, masks = {}, {}
-        self._delivery.begin(copy=copy)
+        end = self._delivery.begin(copy=copy)
         for column in self._columns:
             key, counts = column.request.key, column.counts[rows]
             # Never 0: a batch of empty texts is legal, an axis of length 0 is a trap.
@@ -141,7 +141,7 @@ class BatchSource:
 
         def gathered() -> Batch:
             values = {key: make() for key, make in finish.items()}
-            self._delivery.end()
+            end()
             return Batch(ids=ids, values=values, masks=masks, labels=labels)
 
         return gathered

@@ -7,6 +7,7 @@ All three give the same numbers. Knows columns and devices; knows nothing of bat
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,7 +30,7 @@ Finish = Callable[[], torch.Tensor]
 
 
 class Delivery(Protocol):
-    """How the values of a batch are made: `begin`, `values` of each column, all that these return, `end`.
+    """How the values of a batch are made: `begin`, `values` of each column, all that these return, what `begin` did.
 
     What `values` returns gives the tensor; it may be called in another thread, where it does little else than copy.
     Views are made before, by the caller: a hundred small calls of two threads at once wait for Python more than they
@@ -38,14 +39,14 @@ class Delivery(Protocol):
 
     device: torch.device  # where the values are
 
-    def begin(self, *, copy: bool) -> None:
-        """A new batch; `copy`: in memory of its own."""
+    def begin(self, *, copy: bool) -> Callable[[], None]:
+        """A new batch; `copy`: in memory of its own. What it returns is called when all tensors were made.
+
+        By then the next batch may have begun: what is to be known of this one is kept here.
+        """
 
     def values(self, column: Column, rows: Rows, longest: int) -> Finish:
         """(B, T, *element) of a sequence, (B, *element) of a vector."""
-
-    def end(self) -> None:
-        """All tensors of the batch were made."""
 
 
 class Buffers:
@@ -74,7 +75,7 @@ class Buffers:
             return torch.empty(shape, dtype=dtype)
         kept = self._sets[self.place].get((name, dtype))
         if kept is None or kept.numel() < n:
-            kept = _memory(max(n, room), dtype, is_pinned=self.is_pinned)
+            kept = _memory(max(1, n, room), dtype, is_pinned=self.is_pinned)
             self._sets[self.place][name, dtype] = kept
         return kept[:n].view(shape)
 
@@ -88,14 +89,12 @@ class Converted:
         self._dtype = dtype
         self._buffers = Buffers(keep=keep)
 
-    def begin(self, *, copy: bool) -> None:
+    def begin(self, *, copy: bool) -> Callable[[], None]:
         self._buffers.turn(copy=copy)
+        return _nothing
 
     def values(self, column: Column, rows: Rows, longest: int) -> Finish:
         return _gathering(column, rows, longest, self._dtype, self._buffers)
-
-    def end(self) -> None:
-        pass
 
 
 class Staged:
@@ -110,19 +109,22 @@ class Staged:
         self._buffers = Buffers(keep=True, is_pinned=device.type == "cuda")
         self._events: list[torch.cuda.Event | None] = [None, None]  # when the device had read a set of buffers
 
-    def begin(self, *, copy: bool) -> None:
+    def begin(self, *, copy: bool) -> Callable[[], None]:
         self._buffers.turn(copy=copy and self.device.type == "cpu")
-        event = self._events[self._buffers.place]
+        place = self._buffers.place
+        event = self._events[place]
         if event is not None:
             event.synchronize()
+        return partial(self._sent, place)
 
     def values(self, column: Column, rows: Rows, longest: int) -> Finish:
         stored = _gathering(column, rows, longest, column.dtype, self._buffers)
         return lambda: stored().to(self.device, non_blocking=True).to(self._dtype)
 
-    def end(self) -> None:
+    def _sent(self, place: int) -> None:
+        """The transfers out of a set of buffers are under way: note when they will be through."""
         if self.device.type == "cuda":
-            event = self._events[self._buffers.place] = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no annotation here
+            event = self._events[place] = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no annotation here
             event.record(torch.cuda.current_stream(self.device))
 
 
@@ -144,8 +146,9 @@ class Resident:
         _refuse_too_large(columns, device)
         self._kept = {column.request.key: _resident(column, device) for column in columns}
 
-    def begin(self, *, copy: bool) -> None:
+    def begin(self, *, copy: bool) -> Callable[[], None]:
         self._buffers.turn(copy=copy)
+        return _nothing
 
     def values(self, column: Column, rows: Rows, longest: int) -> Finish:
         flat, starts = self._kept[column.request.key]
@@ -161,9 +164,6 @@ class Resident:
             return lambda: torch.index_select(flat, 0, chosen, out=stored).view(shape)
         converted = self._buffers.take(key, size, self._dtype)
         return lambda: converted.copy_(torch.index_select(flat, 0, chosen, out=stored)).view(shape)
-
-    def end(self) -> None:
-        pass
 
 
 def _memory(n: int, dtype: torch.dtype, *, is_pinned: bool) -> torch.Tensor:
@@ -207,6 +207,10 @@ def _resident(column: Column, device: torch.device) -> tuple[torch.Tensor, Rows]
             end = begin + int(column.counts[block].sum())
             flat[begin:end].view(-1).copy_(torch.cat(sources))
     return flat, starts
+
+
+def _nothing() -> None:
+    """Nothing is to be noted at the end of a batch."""
 
 
 def _refuse_too_large(columns: Sequence[Column], device: torch.device) -> None:

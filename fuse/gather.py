@@ -47,6 +47,10 @@ class Column:
         self.is_sequence = is_sequence(self.field)
         self.element = element_of(self.field)
         self.width = math.prod(self.element)  # W
+        # Elements of a row of a dense field, and how many of them may count.
+        self._per_row = self.field.shape[0] if self.is_sequence and not self.field.is_ragged else 1
+        limit = request.limit if self.is_sequence else None
+        self._most = self._per_row if limit is None else min(self._per_row, limit)
         self._nothing = torch.empty(0, dtype=self.dtype)
         self._reader = reader
         self._shards, self._positions = reader.locate(ids)  # (N,) each; positions are -1 without a value
@@ -56,9 +60,10 @@ class Column:
 
     def _forget(self) -> None:
         self._flat: dict[int, torch.Tensor] = {}  # shard -> all its numbers
+        self._whole: dict[int, torch.Tensor] = {}  # of a dense field: shard -> (V, numbers of a row that may count)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_flat"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_flat", "_whole")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -88,12 +93,21 @@ class Column:
         if self.is_mapped:
             flat, width, nothing = self._flat, self.width, self._nothing
             for shard in set(shards).difference(flat):
-                flat[shard] = _as_tensor(self._reader.mapped(self.request.field, shard)[0].reshape(-1))
+                self._view(shard)
+            if not self.field.is_ragged and counts.count(self._most) == len(counts):
+                whole = self._whole  # a row of a matrix is a cheaper view than a slice of a line
+                return [whole[shard][at] for shard, at in zip(shards, self._positions[rows].tolist(), strict=True)]
             places = zip(shards, (self._starts[rows] * width).tolist(), counts, strict=True)
             # Slicing is faster than narrow(), which torch composes of other calls.
             return [flat[shard][start : start + n * width] if n else nothing for shard, start, n in places]
         pieces = zip(shards, self._positions[rows].tolist(), counts, strict=True)
         return [self._read(shard, position, n) if n else self._nothing for shard, position, n in pieces]
+
+    def _view(self, shard_index: int) -> None:
+        flat = _as_tensor(self._reader.mapped(self.request.field, shard_index)[0].reshape(-1))
+        self._flat[shard_index] = flat
+        if not self.field.is_ragged:
+            self._whole[shard_index] = flat.view(-1, self._per_row * self.width)[:, : self._most * self.width]
 
     def _read(self, shard_index: int, position: int, n: int) -> torch.Tensor:
         array = self._reader.piece(self.request.field, shard_index, position, n if self.is_sequence else None)
@@ -102,28 +116,27 @@ class Column:
     def _measure(self) -> tuple[Numbers, Numbers]:
         """(N,) elements that count and (N,) the number of a row's first element among those of its shard."""
         counts, starts = np.zeros_like(self._positions), np.zeros_like(self._positions)
-        per_row = self.field.shape[0] if self.is_sequence and not self.field.is_ragged else 1
-        for shard_index in np.unique(self._shards).tolist():
-            chosen = np.flatnonzero((self._shards == shard_index) & (self._positions >= 0))
-            if not len(chosen):
-                continue
+        order = self.in_store_order()
+        order = order[self._positions[order] >= 0]
+        shards, firsts = np.unique(self._shards[order], return_index=True)
+        for shard_index, chosen in zip(shards.tolist(), np.split(order, firsts)[1:], strict=True):
             at = self._positions[chosen]
             offsets = self._reader.offsets(self.request.field, shard_index)
             if offsets is None:
-                starts[chosen] = at * per_row
-                counts[chosen] = np.minimum(per_row, self._real(shard_index, at, per_row))
+                starts[chosen] = at * self._per_row
+                counts[chosen] = np.minimum(self._per_row, self._real(shard_index, at))
             else:
                 starts[chosen], counts[chosen] = offsets[at], offsets[at + 1] - offsets[at]
         if self.is_sequence and self.request.limit is not None:
             counts = np.minimum(counts, self.request.limit)
         return counts, starts
 
-    def _real(self, shard_index: int, at: Numbers, per_row: int) -> Numbers | int:
+    def _real(self, shard_index: int, at: Numbers) -> Numbers | int:
         """What the field of counts says, if there is one for this field."""
         name = self.request.count
         has_count = any(f.name == name and f.shape == () and not f.is_ragged for f in self._reader.fields)
         if not (self.is_sequence and has_count):
-            return per_row
+            return self._per_row
         values, _ = self._reader.mapped(name, shard_index)
         return np.maximum(values[at].astype(np.int64), 0)
 
@@ -142,6 +155,8 @@ def plan_copy(out: torch.Tensor, sources: list[torch.Tensor], lengths: list[int]
     lengths
         Their n.
     """
+    if not lengths:
+        return []
     room = out.shape[1]
     is_full = min(lengths) == room
     if out.dtype == sources[0].dtype:

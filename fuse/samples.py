@@ -145,6 +145,7 @@ def _refuse_unknown_or_stale(
         stale = [id_ for id_ in part_ids if id_ in reader and id_ in pairs and _is_stale(reader, pairs[id_])]
         for ids, what in ((unknown, "are in no row"), (stale, "have changed since they were encoded")):
             if ids:
+                reader.prove()  # a damaged id or digest is no change of the inputs, and extracting would not mend it
                 names = ", ".join(ids[:SHOWN_IDS]) + (", …" if len(ids) > SHOWN_IDS else "")
                 raise CacheError(
                     f"feature set {encoder} ({reader.fingerprint[:12]}): {len(ids)} of {len(part_ids)} pairs {what}: "

@@ -66,6 +66,8 @@ class NpzFolder:
         names = [path.relative_to(folder).as_posix().removesuffix(".npz") for path in self._paths]
         if options.ids_from == "info":
             names = [id_text(_info(path).get("image_id"), f"{path}: info: image_id") for path in self._paths]
+        elif options.ids_from is None:
+            _refuse_other_name(self._paths[0], names[0])
         self.ids = [(options.id_prefix or "") + name for name in names]
         refuse_repeated(self.ids, folder)
         self.sha256 = source_digest((path.relative_to(folder).as_posix(), path) for path in self._paths)
@@ -126,6 +128,19 @@ def _unzip(content: bytes, path: Path, names: Sequence[str] | None = None) -> di
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, LookupError) as error:
         raise BadSourceRow(f"{path}: no .npz file, or a damaged one ({error}). Was it cut short?") from error
+
+
+def _refuse_other_name(path: Path, name: str) -> None:
+    """Features under another pair's id would be believed; the first file tells whether the names can be meant."""
+    try:
+        said = _info(path).get("image_id")
+    except BadSourceRow:
+        return  # it says nothing of its own
+    if said is not None and str(said) != name:
+        raise BadSource(
+            f"{path}: the file's name says {name!r}, the info in it says image_id {said!r}. Say which of them is the "
+            "pair's id: --ids-from info or --ids-from name"
+        )
 
 
 def _info(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sentifuse.cache.checksum import crc32c_of, pack, row_crc32c, seal, unpack, unseal
+from sentifuse.cache.checksum import crc32c_of, pack, parse_json, row_crc32c, seal, unpack, unseal
 
 
 def test_the_polynomial_is_castagnolis() -> None:
@@ -38,6 +38,17 @@ def test_a_seal_holds_for_its_object_only() -> None:
     for changed in ({**sealed, "a": "e"}, {**sealed, "more": 1}, {**sealed, "crc32c": None}, {"a": "é"}, [], None):
         with pytest.raises(ValueError, match=r"crc32c|no JSON object"):
             unseal(changed)
+
+
+def test_what_cannot_be_sealed_is_a_plain_refusal() -> None:
+    deep: list[object] = []
+    for _ in range(900):
+        deep = [deep]
+    for value, reason in (({"a": float("nan")}, "nan"), ({"a": "\ud800"}, "surrogate"), ({"a": deep}, "deeper")):
+        with pytest.raises(ValueError, match=reason):
+            unseal({**value, "crc32c": "00000000"})
+    with pytest.raises(ValueError, match="deeper"):
+        parse_json(b"[" * 100_000)
 
 
 def test_packed_numbers_come_back(subtests: pytest.Subtests) -> None:

@@ -148,3 +148,30 @@ def test_while_a_writer_is_at_work_it_waits_outside(feature_set: FeatureSet, mak
     fill(feature_set, make_rows(0, 5), make_rows(5, 5))
     with FeatureWriter(feature_set), pytest.raises(Locked):
         compact(feature_set, shard_rows=10)
+
+
+def test_beside_a_part_it_is_refused_because_numbers_would_change_their_meaning(
+    feature_set: FeatureSet, make_rows: MakeRows, holds: Holds
+) -> None:
+    rows = make_rows(0, 20)
+    fill(feature_set, rows[:5], rows[5:10])
+    with FeatureWriter(feature_set, part=(0, 2)) as part:
+        part.commit(part.stage(2, rows[10:15]))
+        with pytest.raises(Locked, match=r"part 0 of 2 is at work"):
+            compact(feature_set, shard_rows=20)
+        part.commit(part.stage(4, rows[15:]))
+    done = compact(feature_set, shard_rows=20)
+    assert (done.rows, done.shards_after) == (20, 1)
+    holds(FeatureReader(feature_set), rows)
+
+
+def test_a_part_that_died_and_lost_a_file_does_not_keep_it_out_for_ever(
+    feature_set: FeatureSet, make_rows: MakeRows
+) -> None:
+    rows = make_rows(0, 15)
+    fill(feature_set, rows[:5], rows[5:10])
+    with FeatureWriter(feature_set, part=(0, 2)) as part:
+        staged = part.stage(2, rows[10:])
+        part.commit(staged)
+    (feature_set.directory / staged.file).unlink()
+    assert compact(feature_set, shard_rows=20).rows == 10

@@ -35,7 +35,7 @@ def record(number: int, digest: str = "a") -> ShardRecord:
         ok=2,
         counts={"missing": 1, "ok": 2},
         sha256=sha256,
-        size_bytes=100 + number,
+        size_bytes=9000 + number,
     )
 
 
@@ -121,6 +121,15 @@ def test_a_full_disk_takes_half_a_line_back(tmp_path: Path, monkeypatch: pytest.
         {"datasets": [["ids", -1, 1, 0]]},
         {"datasets": [["ids", 0, 1, 1 << 32]]},
         {"datasets": [[7, 0, 1, 0]]},
+        {"datasets": [["ids", 8998, 3, 0]]},
+        {"datasets": [["fields/x", 10**30, 1, None]]},
+        {"datasets": [["fields/x", 0, 8, None], ["fields/x", 0, 8, None]]},
+        {"datasets": [["ids", 0, 31, 0]]},
+        {"datasets": [["digests", 0, 3 * 65, 0]]},
+        {"datasets": [["value_index", 0, 12, 0]]},
+        {"datasets": [["crc32c", 0, 24, 0]]},
+        {"rows": 0, "ok": 0, "counts": {}, "row_crc32c": "", "row_batch": ""},
+        {"counts": {"ok": 2, "missing": 1, "failed": 0}},
     ],
 )
 def test_a_line_that_contradicts_itself_is_refused_by_its_number(tmp_path: Path, change: dict[str, object]) -> None:
@@ -155,6 +164,28 @@ def test_a_rewriting_counts_only_as_the_first_line(tmp_path: Path) -> None:
         read_journal_of(path, shard(0).to_line() + head)
     with pytest.raises(CorruptIndex, match="line 1: generation 0"):
         read_journal_of(path, json.dumps(seal({"kind": "rewrite", "generation": 0})).encode() + b"\n")
+
+
+HOSTILE = [
+    b"[" * 100_000,
+    b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    b'{"a":' + b"[" * 900 + b"]" * 900 + b',"crc32c":"00000000"}',
+    b'{"a":NaN,"crc32c":"00000000"}',
+    b'{"a":1e999,"crc32c":"00000000"}',
+    b'{"a":"\\ud800","crc32c":"00000000"}',
+]
+HOSTILE_NAMES = ["brackets", "braces", "deep", "NaN", "infinite", "surrogate"]
+
+
+@pytest.mark.parametrize("content", HOSTILE, ids=HOSTILE_NAMES)
+def test_json_that_cannot_be_sealed_is_refused_by_file_and_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(shard(0).to_line() + content + b"\n")
+    with pytest.raises(CorruptIndex, match=r"journal\.jsonl, line 2: "):
+        read_journal(path)
+    (tmp_path / "index.json").write_bytes(content)
+    with pytest.raises(CorruptIndex, match=r"index\.json: "):
+        read_index(tmp_path / "index.json")
 
 
 @pytest.mark.parametrize("content", [b"\n", b"[]\n", b"{}\n", b"null\n", b"\xff\xfe\n", b"{'a'}\n"])

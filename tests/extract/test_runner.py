@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from sentifuse import ConfigError, DataError
-from sentifuse.cache.errors import DiskFull
+from sentifuse.cache.errors import DiskFull, Locked
 from sentifuse.cache.featureset import open_feature_set
 from sentifuse.cache.journal import read_index
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.cache.shard import read_layout
-from sentifuse.cache.writer import commit_parts
+from sentifuse.cache.writer import FeatureWriter, commit_parts
 from sentifuse.data.labels import read_labels
 from sentifuse.data.prepare import prepare
 from sentifuse.extract.job import ExtractRequest, resolve
@@ -303,6 +303,17 @@ def test_a_part_counts_what_is_there_and_not_what_others_will_do(artifacts: Path
     assert (first.computed, first.reused, first.statuses) == (2 * SHARD_ROWS, 0, {"ok": 2 * SHARD_ROWS})
     again = extract(artifacts, part=(0, 2)).encoders["tokens"]
     assert (again.computed, again.reused) == (0, 2 * SHARD_ROWS)
+
+
+def test_a_second_extraction_is_refused_before_it_loads_a_model(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = open_feature_set(Path(extract(artifacts).encoders["tokens"].directory))
+    (tokens.directory / read_index(tokens.index).shards[0].file).unlink()
+    job = resolve(request(artifacts))
+    monkeypatch.setattr("sentifuse.extract.runner.build_encoders", lambda *arguments: pytest.fail("models were loaded"))
+    with FeatureWriter(tokens), pytest.raises(Locked, match="another writer is at work"):
+        run(job)
 
 
 def test_no_room_for_the_statistics_is_a_full_disk(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

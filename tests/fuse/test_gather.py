@@ -223,6 +223,14 @@ def test_a_source_pickles_without_maps_and_buffers(
     assert_same(pickle.loads(packed).gather([0, 4, 6]), expected)
 
 
+def test_a_batch_of_no_rows_is_empty(new_source: Callable[..., BatchSource]) -> None:
+    for way in ({}, {"reader": "h5py"}, {"resident": "ram"}):
+        batch = new_source(reuse=True, **way).gather([])
+        assert len(batch) == 0
+        assert batch.values["any.f0"].shape == (0, 1, 5)
+        assert batch.masks["any.f0"].shape == (0, 1)
+
+
 def test_a_limit_touches_no_bytes_beyond_it(case: Case) -> None:
     request = FieldRequest(encoder="any", field="f2", limit=1)
     source = BatchSource({"any": FeatureReader(case.feature_set)}, (request,), list(case.rows))
@@ -248,3 +256,26 @@ def test_a_gpu_gets_the_same_numbers(new_source: Callable[..., BatchSource], res
     made = [batch.to("cpu") for batch in source.stream(plan)]
     for rows, batch in zip(plan, made, strict=True):
         assert_same(batch, new_source().gather(rows).values)
+
+
+def test_a_batch_ends_for_the_buffers_it_began_with_whatever_has_begun_since(
+    new_source: Callable[..., BatchSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = new_source()
+    staged = Staged(torch.float32, torch.device("cpu"))
+    monkeypatch.setattr(source, "_delivery", staged)
+    began: list[int] = []
+    ended: list[int] = []
+    begin = staged.begin
+
+    def begin_and_note(*, copy: bool) -> Callable[[], None]:
+        end = begin(copy=copy)
+        began.append(staged._buffers.place)
+        return end
+
+    monkeypatch.setattr(staged, "begin", begin_and_note)
+    monkeypatch.setattr(Staged, "_sent", lambda self, place: ended.append(place))
+    plan = [np.array([row]) for row in range(4)]
+    assert len(list(source.stream(plan))) == 4
+    assert ended == began
+    assert began[:2] in ([0, 1], [1, 0])

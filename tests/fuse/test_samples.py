@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import h5py
 import pytest
 
 from sentifuse import CacheError
+from sentifuse.cache.errors import CorruptShard
 from sentifuse.cache.spec import Row
 from sentifuse.cache.writer import FeatureWriter
 from sentifuse.data.labels import read_labels
@@ -90,6 +92,19 @@ def test_a_row_of_an_edited_text_is_refused(make_world: MakeWorld) -> None:
     with pytest.raises(CacheError, match=r"1 of 60 pairs have changed since they were encoded: p9\. Run extract"):
         select(world, STATES)
     assert select(world, VECTOR).excluded == {}
+
+
+@pytest.mark.parametrize("column", ["digests", "ids"])
+def test_a_damaged_digest_or_id_is_damage_and_no_changed_input(make_world: MakeWorld, column: str) -> None:
+    world = make_world(n=60)
+    tokens = open_features(world.artifacts, world.name, [STATES])["tokens"]
+    path = tokens.feature_set.directory / tokens.shards[0].file
+    with h5py.File(path, "r+", locking=False) as file:
+        texts = file[column][:]
+        texts[9] = b"f" * 64 if column == "digests" else b"p0x"
+        file[column][:] = texts
+    with pytest.raises(CorruptShard, match="has CRC32C"):
+        select(world, STATES)
 
 
 def test_a_digest_of_ids_knows_no_order_but_every_id() -> None:

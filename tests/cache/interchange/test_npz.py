@@ -35,7 +35,19 @@ def image(regions: int = 2, **other: Any) -> dict[str, Any]:
     return {**arrays, **other}
 
 
-@pytest.mark.parametrize(("ids_from", "ids"), [("info", IDS), (None, ["1", "2", "3", "4"]), ("name", list("1234"))])
+def test_names_that_contradict_the_info_are_not_believed_unasked(
+    itin: Path, importing: Import, tmp_path: Path, cache_dir: Path
+) -> None:
+    with pytest.raises(BadSource, match=r"1\.npz: the file's name says '1', the info in it says image_id '61'"):
+        importing(itin, "npz", IDS)
+    folder = tmp_path / "renamed"
+    folder.mkdir()
+    for number, row_id in enumerate(IDS, start=1):
+        shutil.copy(itin / f"{number}.npz", folder / f"{row_id}.npz")
+    assert importing(folder, "npz", IDS).statuses == {"ok": 4}
+
+
+@pytest.mark.parametrize(("ids_from", "ids"), [("info", IDS), ("name", list("1234"))])
 def test_the_authors_files_are_imported_exactly(
     itin: Path, importing: Import, ids_from: str | None, ids: list[str]
 ) -> None:
