@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 PLAIN_INTERVAL_S = 5.0  # without a terminal: one progress line per interval
+SHORTEST_S = 0.01  # over a shorter time no rate is told
 
 
 class Output:
@@ -103,9 +104,9 @@ def _plain_lines(output: Output, what: str, total: int, unit: str) -> Callable[[
         if done_so_far == shown:
             return
         last, shown = now, done_so_far
-        rate = done_so_far / max(now - started, 1e-9)
-        left_s = (total - done_so_far) / max(rate, 1e-9)
-        output.note(f"{what}: {done_so_far:,} of {total:,} {unit}, {rate:,.1f} {unit}/s, {left_s:,.0f} s left")
+        rate = done_so_far / (now - started) if now - started > SHORTEST_S else 0.0  # of one report no rate is known
+        speed = f", {rate:,.1f} {unit}/s, {(total - done_so_far) / rate:,.0f} s left" if rate else ""
+        output.note(f"{what}: {done_so_far:,} of {total:,} {unit}{speed}")
 
     return advance
 
