@@ -105,9 +105,7 @@ def create_feature_set(
         The folder cannot be made.
     """
     check_name(encoder, "encoder")
-    names = [field.name for field in fields]
-    if not names or len(set(names)) != len(names):
-        raise CacheError(f"encoder {encoder!r}: fields {names}, expected at least one and no name twice")
+    _check_fields(encoder, fields)
     name = fingerprint_of(recipe)
     feature_set = FeatureSet(
         directory=cache_dir / f"{encoder}-{name[:12]}",
@@ -167,23 +165,16 @@ def parse_recipe(directory: Path, content: bytes) -> FeatureSet:
             raise FutureVersion(
                 f"{path}: format {version}, this program reads up to {FORMAT_VERSION}. Install a later sentifuse."
             )
-        if version != FORMAT_VERSION:
+        if type(version) is not int or version != FORMAT_VERSION:
             raise ValueError(f"format {version!r}, expected {FORMAT_VERSION}")
         value = unseal(value)
         if content != _recipe_text(value):
             raise ValueError("it is not what a writer writes")
-        feature_set = FeatureSet(
-            directory=directory,
-            encoder=value["encoder"],
-            fingerprint=value["fingerprint"],
-            recipe=value["recipe"],
-            fields=tuple(Field.from_json(field) for field in value["fields"]),
-            details=value["details"],
-        )
+        feature_set = _feature_set_of(directory, value)
         found = fingerprint_of(feature_set.recipe)
     except FutureVersion:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, CacheError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, CacheError) as error:
         raise CorruptIndex(
             f"{path}: {type(error).__name__}: {error}. Run: sentifuse cache repair, which takes it from the shards."
         ) from error
@@ -214,6 +205,40 @@ def differing_keys(left: Mapping[str, Any], right: Mapping[str, Any], prefix: st
         elif key not in left or key not in right or ours != theirs or type(ours) is not type(theirs):
             differences.append((f"{prefix}{key}", ours, theirs))
     return differences
+
+
+def _feature_set_of(directory: Path, value: Mapping[str, Any]) -> FeatureSet:
+    """The feature set of an unsealed recipe.json, checked to the last key. Raises ValueError or CacheError."""
+    expected = {
+        "format": int,
+        "encoder": str,
+        "fingerprint": str,
+        "recipe": dict,
+        "fields": list,
+        "details": dict,
+    }
+    if set(value) != set(expected):
+        raise ValueError(f"keys {sorted(value)}, expected {sorted(expected)}")
+    wrong = [key for key, kind in expected.items() if type(value[key]) is not kind]
+    if wrong:
+        raise ValueError(f"{wrong[0]} {value[wrong[0]]!r}, expected a {expected[wrong[0]].__name__}")
+    check_name(value["encoder"], "encoder")
+    fields = tuple(Field.from_json(field) for field in value["fields"])
+    _check_fields(value["encoder"], fields)
+    return FeatureSet(
+        directory=directory,
+        encoder=value["encoder"],
+        fingerprint=value["fingerprint"],
+        recipe=value["recipe"],
+        fields=fields,
+        details=value["details"],
+    )
+
+
+def _check_fields(encoder: str, fields: Sequence[Field]) -> None:
+    names = [field.name for field in fields]
+    if not names or len(set(names)) != len(names):
+        raise CacheError(f"encoder {encoder!r}: fields {names}, expected at least one and no name twice")
 
 
 def _recipe_text(value: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ holds a clock, so equal stores have equal bytes, and each JSON object is sealed 
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,19 @@ from sentifuse.cache.checksum import pack, parse_json, seal, unpack, unseal
 from sentifuse.cache.errors import CorruptIndex, FutureVersion, reading, writing
 from sentifuse.cache.files import replace_file
 from sentifuse.cache.fingerprint import canonical_json
-from sentifuse.cache.spec import DIGEST_BYTES, FORMAT_VERSION, MAX_ID_BYTES, MAX_STATUS_BYTES, STATUS_KINDS, Array
+from sentifuse.cache.spec import (
+    DIGEST_BYTES,
+    FORMAT_VERSION,
+    MAX_ID_BYTES,
+    MAX_STATUS_BYTES,
+    STATUS_KINDS,
+    Array,
+    Field,
+    dataset_names,
+)
 
 __all__ = [
+    "SHARD_NAME",
     "DatasetProof",
     "Index",
     "Journal",
@@ -37,7 +47,7 @@ __all__ = [
     "write_index",
 ]
 
-_FILE = re.compile(r"shards/([0-9]{6,})-([0-9a-f]{12})\.h5")
+SHARD_NAME = re.compile(r"([0-9]{6,})-([0-9a-f]{12})\.h5")  # number, and the first digits of the SHA-256
 # Columns of a shard -> how many bytes each row may take in them.
 _ROW_BYTES: Mapping[str, tuple[int, int | None]] = {
     "ids": (1, MAX_ID_BYTES),
@@ -104,7 +114,8 @@ class ShardRecord:
             raise ValueError(f"{value['rows']} rows, counts {counts!r}: expected at least one row, and no zeros")
         if sum(counts.values()) != value["rows"] or counts.get("ok", 0) != value["ok"]:
             raise ValueError(f"counts {counts!r} do not add up to {value['rows']} rows with {value['ok']} ok")
-        name = _FILE.fullmatch(value["file"]) if isinstance(value["file"], str) else None
+        folder, _, file = value["file"].partition("/") if isinstance(value["file"], str) else ("", "", "")
+        name = SHARD_NAME.fullmatch(file) if folder == "shards" else None
         if not isinstance(value["sha256"], str) or not _SHA256.fullmatch(value["sha256"]):
             raise ValueError(f"sha256 {value['sha256']!r}")
         if name is None or int(name[1]) != value["number"] or name[2] != value["sha256"][:12]:
@@ -271,8 +282,13 @@ def effective(shards: Iterable[StagedShard]) -> tuple[StagedShard, ...]:
     return tuple(by_number[number] for number in sorted(by_number))
 
 
-def read_journal(path: Path) -> Journal:
+def read_journal(path: Path, fields: Sequence[Field] | None = None) -> Journal:
     """What was committed; a torn last line never was and is left out.
+
+    Parameters
+    ----------
+    fields
+        Those of the feature set: each line must name the datasets that its shards have.
 
     Raises
     ------
@@ -288,7 +304,7 @@ def read_journal(path: Path) -> Journal:
     # A crash while appending leaves a prefix of a line, which never ends with the newline.
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
-            found = parse_line(line, is_first=number == 1)
+            found = parse_line(line, is_first=number == 1, fields=fields)
         except ValueError as error:
             raise CorruptIndex(
                 f"{path}, line {number}: {error}. The journal was changed by something else or the disk is failing. "
@@ -301,8 +317,13 @@ def read_journal(path: Path) -> Journal:
     return Journal(rewritten=rewritten, shards=tuple(shards))
 
 
-def parse_line(line: bytes, *, is_first: bool) -> StagedShard | int:
+def parse_line(line: bytes, *, is_first: bool, fields: Sequence[Field] | None = None) -> StagedShard | int:
     """The shard that a journal line is about; of the first line of a rewritten journal its generation.
+
+    Parameters
+    ----------
+    fields
+        As in `read_journal`.
 
     Raises
     ------
@@ -313,7 +334,11 @@ def parse_line(line: bytes, *, is_first: bool) -> StagedShard | int:
     if is_first and value.get("kind") == "rewrite":
         return _rewrite_generation(value)
     if value.get("kind") == "shard":
-        return StagedShard.from_json(value)
+        shard = StagedShard.from_json(value)
+        names = [dataset.name for dataset in shard.proof.datasets]
+        if fields is not None and names != dataset_names(fields):
+            raise ValueError(f"datasets {names}, expected {dataset_names(fields)}")
+        return shard
     raise ValueError(f"unknown kind {value.get('kind')!r}")
 
 
@@ -393,6 +418,8 @@ def parse_index(path: Path, content: bytes) -> Index:
         numbers = [record.number for record in index.shards]
         if index.to_bytes() != content or numbers != sorted(set(numbers)):
             raise ValueError("it is not what a writer writes")
+        if not isinstance(index.fingerprint, str) or not _SHA256.fullmatch(index.fingerprint):
+            raise ValueError(f"fingerprint {index.fingerprint!r}")
         if type(index.generation) is not int or index.generation < 0:
             raise ValueError(f"generation {index.generation!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

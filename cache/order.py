@@ -11,15 +11,23 @@ from pathlib import Path
 
 from sentifuse.cache.errors import CorruptIndex, CorruptShard, reading, writing
 from sentifuse.cache.featureset import FeatureSet
-from sentifuse.cache.journal import Index, Journal, ShardRecord, StagedShard, effective, read_index, read_journal
+from sentifuse.cache.journal import (
+    SHARD_NAME,
+    Index,
+    Journal,
+    ShardRecord,
+    StagedShard,
+    effective,
+    read_index,
+    read_journal,
+)
 from sentifuse.cache.lock import WriterLock
 from sentifuse.cache.shard import corrupt, prove_shard
 
-__all__ = ["Order", "clear_away", "find_order", "find_parts", "is_there", "split_by_presence"]
+__all__ = ["PART_FILE", "Order", "clear_away", "find_order", "find_parts", "is_there", "split_by_presence"]
 
-_SHARD_NAME = re.compile(r"[0-9]{6,}-[0-9a-f]{12}\.h5")
 _LEFT_OVER = re.compile(r"\.(index\.json|recipe\.json|journal[^/]*\.jsonl)\.[0-9a-f]{32}")
-_PART = re.compile(r"(?:journal|lock)\.part-([0-9]+)-of-([0-9]+)(?:\.jsonl)?")
+PART_FILE = re.compile(r"(?:journal|lock)\.part-([0-9]+)-of-([0-9]+)(?:\.jsonl)?")
 
 Part = tuple[int, int]
 
@@ -56,14 +64,14 @@ def find_order(feature_set: FeatureSet, *, accept_damage: bool = False) -> Order
         For a repair: a shard of another size than its record says counts nevertheless; a damaged one that only the
         index still names does not.
     """
-    journal = read_journal(feature_set.journal())
+    journal = read_journal(feature_set.journal(), feature_set.fields)
     index = _old_index(feature_set, journal)
     committed = (*journal.shards, *_forgotten(feature_set, journal, index, accept_damage=accept_damage))
     present, lost = split_by_presence(feature_set, committed, accept_damage=accept_damage)
     numbers = {shard.number for shard in present}
     came: dict[int, StagedShard] = {}
     for part in find_parts(feature_set.directory):
-        shards = read_journal(feature_set.journal(part)).shards
+        shards = read_journal(feature_set.journal(part), feature_set.fields).shards
         for shard in split_by_presence(feature_set, shards, accept_damage=accept_damage)[0]:
             if shard.number not in numbers:
                 came.setdefault(shard.number, shard)
@@ -105,7 +113,7 @@ def clear_away(feature_set: FeatureSet, kept: Sequence[StagedShard]) -> None:
         left_over += [
             path
             for path in feature_set.shards.iterdir()
-            if _SHARD_NAME.fullmatch(path.name) and f"shards/{path.name}" not in files
+            if SHARD_NAME.fullmatch(path.name) and f"shards/{path.name}" not in files
         ]
         for path in left_over:
             path.unlink(missing_ok=True)
@@ -114,7 +122,7 @@ def clear_away(feature_set: FeatureSet, kept: Sequence[StagedShard]) -> None:
 def find_parts(directory: Path) -> tuple[Part, ...]:
     """The parts that have left a journal or a lock in the folder of a feature set."""
     with reading(directory):
-        matches = (_PART.fullmatch(path.name) for path in directory.iterdir())
+        matches = (PART_FILE.fullmatch(path.name) for path in directory.iterdir())
         return tuple(sorted({(int(match[1]), int(match[2])) for match in matches if match}))
 
 
@@ -163,7 +171,7 @@ def _old_index(feature_set: FeatureSet, journal: Journal) -> Index:
 def _refuse_to_forget(feature_set: FeatureSet, error: CorruptIndex) -> None:
     """With the journal gone as well, whole shards would pass for what nobody committed, and be cleared away."""
     with reading(feature_set.shards):
-        names = [path.name for path in feature_set.shards.iterdir() if _SHARD_NAME.fullmatch(path.name)]
+        names = [path.name for path in feature_set.shards.iterdir() if SHARD_NAME.fullmatch(path.name)]
     if names:
         raise CorruptIndex(
             f"{feature_set.directory}: {len(names)} shards, but journal.jsonl and index.json are both lost. "

@@ -19,6 +19,7 @@ __all__ = ["prunable", "remove_set"]
 def prunable(cache_dir: Path, used: Collection[str], *, also_unfinished: bool = False) -> tuple[list[SetSurvey], int]:
     """The feature sets of a dataset that are readable, not in use, and whose fingerprint is not among `used`.
 
+    A set that parts are still making is never among them.
     Without a current.json nobody knows what is in use, so nothing is: an extraction that never finished has none.
 
     Parameters
@@ -37,7 +38,7 @@ def prunable(cache_dir: Path, used: Collection[str], *, also_unfinished: bool = 
     CorruptIndex
         current.json cannot be believed.
     """
-    surveyed = [one for one in survey(cache_dir) if not one.problem]
+    surveyed = [one for one in survey(cache_dir) if not (one.problem or one.pending)]
     unused = [one for one in surveyed if not one.is_current and one.fingerprint not in used]
     try:
         read_current(cache_dir)

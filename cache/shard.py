@@ -24,21 +24,24 @@ from sentifuse.cache.journal import DatasetProof, ShardProof, ShardRecord, Stage
 from sentifuse.cache.shard_file import positions, text_attributes
 from sentifuse.cache.spec import (
     ALIGNMENT_BYTES,
+    COLUMNS,
     DIGEST_BYTES,
     FORMAT_NAME,
     FORMAT_VERSION,
     MAX_ID_BYTES,
     MAX_STATUS_BYTES,
     NO_BATCH,
-    STATUS_KINDS,
     Array,
     Field,
+    is_status,
     status_kind,
 )
 
-__all__ = ["DatasetPlace", "FieldPlace", "ShardLayout", "corrupt", "prove_shard", "read_layout"]
+__all__ = ["DatasetPlace", "FieldPlace", "ShardLayout", "corrupt", "proof_of", "prove_shard", "read_layout"]
 
-COLUMNS = ("ids", "digests", "status", "value_index", "batch", "crc32c")
+_SUPERBLOCK = 3  # what HDF5's bounds 1.10 to 1.10 give; below 2 nothing of it has a checksum
+_OBJECT_HEADER = 2  # the one with a checksum
+_NO_HEX_DIGITS = str.maketrans("", "", "0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,11 @@ def prove_shard(feature_set: FeatureSet, record: ShardRecord) -> StagedShard:
     found = sha256_of(path)
     if found != record.sha256:
         raise corrupt(path, f"SHA-256 {found[:12]}…, expected {record.sha256[:12]}…")
+    return StagedShard(record=record, proof=proof_of(feature_set, layout))
+
+
+def proof_of(feature_set: FeatureSet, layout: ShardLayout) -> ShardProof:
+    """What a shard's file says of its own rows and columns; as good as the file is."""
     contents = {"value_index": layout.value_index, "batch": layout.batch, "crc32c": layout.crc32c}
     proofs = []
     for name in COLUMNS:
@@ -132,8 +140,7 @@ def prove_shard(feature_set: FeatureSet, record: ShardRecord) -> StagedShard:
             proofs.append(_proof(f"{name}/offsets", field_place.offsets_place, crc32c_of(field_place.offsets)))
             name += "/values"
         proofs.append(_proof(name, field_place.values, None))
-    proof = ShardProof(datasets=tuple(proofs), row_crc32c=layout.crc32c, row_batch=layout.batch)
-    return StagedShard(record=record, proof=proof)
+    return ShardProof(datasets=tuple(proofs), row_crc32c=layout.crc32c, row_batch=layout.batch)
 
 
 def corrupt(path: Path, problem: str) -> CorruptShard:
@@ -161,18 +168,13 @@ class _Checker:
     def layout(self, file: h5py.File) -> ShardLayout:
         self._attributes(file)
         self._members(file, "/", {*COLUMNS, "fields"})
-        rows = self.record.rows
-        ids = self._texts(file, "ids", MAX_ID_BYTES)
-        digests = self._texts(file, "digests", DIGEST_BYTES)
-        statuses = self._texts(file, "status", MAX_STATUS_BYTES)
+        ids = self._texts(file, "ids", range(1, MAX_ID_BYTES + 1))
+        digests = self._texts(file, "digests", range(DIGEST_BYTES, DIGEST_BYTES + 1))
+        statuses = self._texts(file, "status", range(1, MAX_STATUS_BYTES + 1))
         value_index = self._column(file, "value_index", np.dtype("<i8"))
         batches = self._column(file, "batch", np.dtype("<i4"))
         crcs = self._column(file, "crc32c", np.dtype("<u4"))
-        if len(set(ids)) != rows or "" in ids:
-            raise self._wrong("ids", "an id twice or an empty one")
-        counts = dict(Counter(status_kind(status) for status in statuses))
-        if counts != dict(self.record.counts) or not set(counts) <= set(STATUS_KINDS):
-            raise self._wrong("status", f"{counts}, expected {dict(self.record.counts)}")
+        self._check_texts(ids, digests, statuses)
         if not np.array_equal(value_index, positions(np.array([status == "ok" for status in statuses]))):
             raise self._wrong("value_index", "it does not number the rows with status 'ok'")
         if (batches < NO_BATCH).any():
@@ -190,6 +192,20 @@ class _Checker:
             fields=fields,
         )
 
+    def _check_texts(self, ids: list[str], digests: list[str], statuses: list[str]) -> None:
+        if len(set(ids)) != len(ids) or "" in ids:
+            raise self._wrong("ids", "an id twice or an empty one")
+        if "\0" in "".join(ids):
+            raise self._wrong("ids", "an id with NUL inside")
+        if not set(map(len, digests)) <= {0, DIGEST_BYTES} or "".join(digests).translate(_NO_HEX_DIGITS):
+            raise self._wrong("digests", f"one that is neither empty nor {DIGEST_BYTES} lower-case hex digits")
+        wrong = [status for status in dict.fromkeys(statuses) if not is_status(status)]
+        if wrong:
+            raise self._wrong("status", f"{wrong[0]!r}, expected ok, missing, unreadable: reason or failed: reason")
+        counts = dict(Counter(map(status_kind, statuses)))
+        if counts != dict(self.record.counts):
+            raise self._wrong("status", f"{counts}, expected {dict(self.record.counts)}")
+
     def _attributes(self, file: h5py.File) -> None:
         found = {name: _attribute(value) for name, value in file.attrs.items()}
         if found.get("format") != FORMAT_NAME:
@@ -205,16 +221,21 @@ class _Checker:
                 f"{self.feature_set.fingerprint[:12]}. It was made by another recipe and copied here: delete it and "
                 "run the same extract command again."
             )
-        expected = {**text_attributes(self.feature_set), "version": FORMAT_VERSION, "number": self.record.number}
+        expected: dict[str, str | int] = {**text_attributes(self.feature_set), "version": FORMAT_VERSION}
+        expected["number"] = self.record.number
         wrong = {name for name in {*found, *expected} if found.get(name) != expected.get(name)}
-        # h5py gives bytes for a text of fixed length, and str for one of variable length, which a shard has none of.
-        wrong |= {name for name, value in file.attrs.items() if isinstance(value, str)}
+        # A number or a text of another type, or one in a list, may compare equal.
+        wrong |= {name for name, value in expected.items() if name not in wrong and not _is_exact(file, name, value)}
         if wrong:
             names = sorted(wrong)
             raise corrupt(self.path, f"attributes {', '.join(names)} are not those of this feature set and shard")
+        superblock, *_ = file.id.get_create_plist().get_version()
+        if superblock != _SUPERBLOCK:
+            raise self._wrong("/", f"superblock of version {superblock}, expected {_SUPERBLOCK}, which has a checksum")
 
     def _members(self, file: h5py.File, group: str, expected: set[str]) -> None:
         node = file[group]
+        self._object(group, node)
         found = set(node) if isinstance(node, h5py.Group) else set()
         # A soft or external link would make HDF5 read something else than this file.
         linked = [name for name in sorted(found) if not isinstance(node.get(name, getlink=True), h5py.HardLink)]
@@ -225,50 +246,73 @@ class _Checker:
         name = f"fields/{field.name}"
         if not field.is_ragged:
             shape = (self.record.ok, *field.shape)
-            values = self._place(file, name, shape, field.numpy_dtype)
+            _, values = self._dataset(file, name, shape, field.numpy_dtype)
             return FieldPlace(values=values, offsets=None, offsets_place=None)
         self._members(file, name, {"values", "offsets"})
-        offsets_place = self._place(file, f"{name}/offsets", (self.record.ok + 1,), np.dtype("<i8"))
-        offsets: Array = file[f"{name}/offsets"][()]
+        dataset, offsets_place = self._dataset(file, f"{name}/offsets", (self.record.ok + 1,), np.dtype("<i8"))
+        offsets: Array = dataset[()]
         if offsets[0] != 0 or (np.diff(offsets) < 0).any():
             raise self._wrong(f"{name}/offsets", "they do not rise from 0")
         shape = (int(offsets[-1]), *field.shape)
-        values = self._place(file, f"{name}/values", shape, field.numpy_dtype)
+        _, values = self._dataset(file, f"{name}/values", shape, field.numpy_dtype)
         return FieldPlace(values=values, offsets=offsets, offsets_place=offsets_place)
 
-    def _texts(self, file: h5py.File, name: str, limit_bytes: int) -> list[str]:
+    def _texts(self, file: h5py.File, name: str, widths_bytes: range) -> list[str]:
         dtype = file[name].dtype
-        if dtype.kind != "S" or not 0 < dtype.itemsize <= limit_bytes:
-            raise self._wrong(name, f"dtype {dtype}, expected fixed-length bytes of at most {limit_bytes}")
-        return [value.decode("utf-8") for value in self._column(file, name, dtype).tolist()]
+        if dtype.kind != "S" or dtype.itemsize not in widths_bytes:
+            expected = " to ".join(map(str, sorted({widths_bytes[0], widths_bytes[-1]})))
+            raise self._wrong(name, f"dtype {dtype}, expected texts of a fixed length of {expected} bytes")
+        column = self._column(file, name, h5py.string_dtype("utf-8", dtype.itemsize))
+        return [value.decode("utf-8") for value in column.tolist()]
 
     def _column(self, file: h5py.File, name: str, dtype: np.dtype[Any]) -> Array:
         # The place before the content: a damaged shape must not ask for all memory.
-        self.places[name] = self._place(file, name, (self.record.rows,), dtype)
-        column: Array = file[name][()]
+        dataset, self.places[name] = self._dataset(file, name, (self.record.rows,), dtype)
+        column: Array = dataset[()]
         return column
 
-    def _place(self, file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DatasetPlace:
+    def _dataset(
+        self, file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> tuple[h5py.Dataset, DatasetPlace]:
+        """A dataset and its place, checked; a text's `dtype` has the character set, which numpy does not compare."""
         dataset = file[name]
         if not isinstance(dataset, h5py.Dataset):
             raise self._wrong(name, "no dataset")
         if dataset.shape != shape or dataset.dtype != dtype:
             raise self._wrong(name, f"{dataset.dtype} {dataset.shape}, expected {dtype} {shape}")
+        if dataset.id.get_type() != h5py.h5t.py_create(dtype, logical=True):
+            raise self._wrong(name, f"not {dtype} as HDF5 has it; of texts the character set must be UTF-8")
+        self._object(name, dataset)
         is_contiguous = dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
         if not is_contiguous or dataset.external or dataset.is_virtual:
             raise self._wrong(name, "not stored as one contiguous piece of this file")
         nbytes = math.prod(shape) * dtype.itemsize
         offset = dataset.id.get_offset()
         if nbytes == 0:
-            return DatasetPlace(shape=shape, dtype=dtype, offset_bytes=0)
+            return dataset, DatasetPlace(shape=shape, dtype=np.dtype(dtype.str), offset_bytes=0)
         if offset is None or offset + nbytes > self.size_bytes:
             raise self._wrong(name, f"bytes {offset} + {nbytes} do not lie in a file of {self.size_bytes}")
         if offset % ALIGNMENT_BYTES:
             raise self._wrong(name, f"starts at byte {offset}, expected a multiple of {ALIGNMENT_BYTES}")
-        return DatasetPlace(shape=shape, dtype=dtype, offset_bytes=int(offset))
+        return dataset, DatasetPlace(shape=shape, dtype=np.dtype(dtype.str), offset_bytes=int(offset))
+
+    def _object(self, name: str, node: h5py.HLObject) -> None:
+        info = h5py.h5o.get_info(node.id)
+        if info.hdr.version != _OBJECT_HEADER:
+            raise self._wrong(name, "its metadata have no checksum")
+        if info.num_attrs and name != "/":
+            raise self._wrong(name, f"{info.num_attrs} attributes; only the root group has some")
 
     def _wrong(self, name: str, problem: str) -> CorruptShard:
         return corrupt(self.path, f"{name}: {problem}")
+
+
+def _is_exact(file: h5py.File, name: str, value: str | int) -> bool:
+    """Whether an attribute of the root group is a single int64, or a text in UTF-8 of just its length."""
+    dtype = h5py.string_dtype("utf-8", len(value.encode("utf-8"))) if isinstance(value, str) else np.dtype("<i8")
+    attribute = file.attrs.get_id(name)
+    is_single = attribute.get_space().get_simple_extent_type() == h5py.h5s.SCALAR
+    return bool(is_single and attribute.get_type() == h5py.h5t.py_create(dtype, logical=True))
 
 
 def _attribute(value: Any) -> Any:

@@ -4,7 +4,7 @@ FORMAT.md says the same in words; numbers and names stand here once.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from sentifuse.cache.errors import BadRow, CacheError
 
 __all__ = [
     "ALIGNMENT_BYTES",
+    "COLUMNS",
     "DIGEST_BYTES",
     "DTYPES",
     "FORMAT_NAME",
@@ -24,7 +25,9 @@ __all__ = [
     "Field",
     "Row",
     "check_name",
+    "dataset_names",
     "is_finite",
+    "is_status",
     "status_kind",
     "status_text",
 ]
@@ -41,6 +44,8 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "int64": np.dtype("<i8"),
     "uint8": np.dtype("u1"),
 }
+
+COLUMNS = ("ids", "digests", "status", "value_index", "batch", "crc32c")  # of a shard, in the order of writing
 
 STATUS_KINDS = ("ok", "missing", "unreadable", "failed")
 MAX_STATUS_BYTES = 240  # the column is as wide as its longest status: one long message would widen every row
@@ -95,7 +100,14 @@ class Field:
         return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), "is_ragged": self.is_ragged}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Field":
+    def from_json(cls, value: Any) -> "Field":
+        """Check a parsed object to the last key. Raises ValueError, or CacheError as any field."""
+        if not isinstance(value, dict) or set(value) != {"name", "dtype", "shape", "is_ragged"}:
+            raise ValueError(f"field {value!r}: expected an object with the keys name, dtype, shape and is_ragged")
+        if not isinstance(value["name"], str) or not isinstance(value["dtype"], str):
+            raise ValueError(f"field {value['name']!r}: name and dtype must be texts")
+        if not isinstance(value["shape"], list) or type(value["is_ragged"]) is not bool:
+            raise ValueError(f"field {value['name']!r}: shape must be a list, and is_ragged true or false")
         return cls(name=value["name"], dtype=value["dtype"], shape=tuple(value["shape"]), is_ragged=value["is_ragged"])
 
     def check(self, value: object, row_id: str) -> None:
@@ -140,16 +152,10 @@ class Row:
             raise BadRow(f"row id {self.id[:80]!r}: expected 1 to {MAX_ID_BYTES} bytes of UTF-8 without NUL")
         if self.digest and not _DIGEST.fullmatch(self.digest):
             raise BadRow(f"row {self.id!r}: digest {self.digest!r}, expected 64 lower-case hex digits or nothing")
-        kind, colon, reason = self.status.partition(": ")
-        if kind not in STATUS_KINDS or bool(colon and reason) != (kind in ("unreadable", "failed")):
+        if not is_status(self.status) or len(_utf8(self.status, self.id)) > MAX_STATUS_BYTES:
             raise BadRow(
-                f"row {self.id!r}: status {self.status!r}, expected 'ok', 'missing', 'unreadable: reason' or "
-                "'failed: reason'"
-            )
-        if _CONTROL.search(self.status) or len(_utf8(self.status, self.id)) > MAX_STATUS_BYTES:
-            raise BadRow(
-                f"row {self.id!r}: status {self.status[:80]!r} is not one line of at most {MAX_STATUS_BYTES} bytes; "
-                "make it with status_text"
+                f"row {self.id!r}: status {self.status[:80]!r}, expected 'ok', 'missing', 'unreadable: reason' or "
+                f"'failed: reason', one line of at most {MAX_STATUS_BYTES} bytes; status_text makes the last two"
             )
         if (self.values is not None) != (self.status == "ok"):
             raise BadRow(f"row {self.id!r}: status {self.status!r}, expected values if and only if it is 'ok'")
@@ -173,6 +179,27 @@ def status_text(kind: str, reason: str) -> str:
 def status_kind(status: str) -> str:
     """The word before the colon: what statuses are counted by."""
     return status.partition(":")[0]
+
+
+def is_status(text: str) -> bool:
+    """Whether this is "ok", "missing", "unreadable: reason" or "failed: reason", in one line.
+
+    >>> [is_status(text) for text in ("ok", "failed: no memory", "failed", "ok: fine", "failed: two\\nlines")]
+    [True, True, False, False, False]
+    """
+    kind, colon, reason = text.partition(": ")
+    if kind not in STATUS_KINDS or bool(reason) != (kind in ("unreadable", "failed")):
+        return False
+    return (not colon or bool(reason)) and not _CONTROL.search(text)
+
+
+def dataset_names(fields: Iterable[Field]) -> list[str]:
+    """The datasets of a shard in the order of writing; a ragged field has its offsets before its values."""
+    names = list(COLUMNS)
+    for field in fields:
+        name = f"fields/{field.name}"
+        names += [f"{name}/offsets", f"{name}/values"] if field.is_ragged else [name]
+    return names
 
 
 def is_finite(values: Array) -> bool:

@@ -33,7 +33,8 @@ def stage_shard(feature_set: FeatureSet, number: int, rows: Sequence[Row]) -> St
     BadRow
         Something that must not be stored; nothing was written.
     DiskFull, Unwritable
-        Nothing is left behind.
+        No temporary file is left. When it was the folder that could not be forced to the disk, the shard is there under
+        its name, whole and not committed; the next writer of the set removes it.
     """
     if type(number) is not int or number < 0:
         raise BadRow(f"{feature_set.directory}: shard number {number!r}, expected a whole number from 0")

@@ -9,6 +9,8 @@ from typing import Any
 from sentifuse.cache.current import read_current
 from sentifuse.cache.errors import CacheError, NoFeatures, reading
 from sentifuse.cache.featureset import RECIPE_FILE, FeatureSet, differing_keys, open_feature_set
+from sentifuse.cache.journal import read_journal
+from sentifuse.cache.order import find_parts
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.cache.spec import status_kind
 
@@ -33,8 +35,11 @@ class SetSurvey:
         Rows by kind of status; they add up to `rows`.
     values_bytes : mapping
         Field to the bytes its values take.
+    pending : str
+        Why there are no rows yet although nothing is wrong, and what to do; "" when there are.
     problem : str
-        Why the set cannot be read; "" when it can. Then only directory, encoder, fingerprint and size are known.
+        Why the set cannot be read; "" when it can. With either of the two only directory, encoder, fingerprint and size
+        are known.
     """
 
     directory: Path
@@ -50,6 +55,7 @@ class SetSurvey:
     values_bytes: Mapping[str, int]
     recipe: Mapping[str, Any]
     details: Mapping[str, Any]
+    pending: str = ""
     problem: str = ""
 
     @property
@@ -72,6 +78,7 @@ class SetSurvey:
             "values_bytes": dict(self.values_bytes),
             "recipe": dict(self.recipe),
             "details": dict(self.details),
+            "pending": self.pending,
             "problem": self.problem,
         }
 
@@ -164,13 +171,39 @@ def _set_folders(cache_dir: Path) -> Iterator[Path]:
     yield from (folder for folder in folders if (folder / RECIPE_FILE).is_file())
 
 
+def _why_empty(feature_set: FeatureSet) -> str:
+    """Why a set has no index yet, if nothing was ever committed to it as a whole."""
+    directory = feature_set.directory
+    with reading(directory):
+        if feature_set.index.exists() or feature_set.journal().exists():
+            return ""
+        has_shards = feature_set.shards.is_dir() and any(feature_set.shards.glob("*.h5"))
+    parts = find_parts(directory)
+    if parts:
+        shards = sum(len(read_journal(feature_set.journal(part), feature_set.fields).shards) for part in parts)
+        return (
+            f"no index yet: parts {', '.join(f'{part} of {count}' for part, count in parts)} are at work or have "
+            f"finished, with {shards:,} shards so far. When all have finished: sentifuse cache commit --dataset "
+            f"{directory.parent.name}"
+        )
+    if has_shards:
+        return ""
+    return f"no index yet: nothing was extracted. Run: sentifuse extract --dataset {directory.parent.name}"
+
+
 def _survey_one(folder: Path, *, is_current: bool) -> SetSurvey:
     with reading(folder):
         size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    encoder, _, fingerprint = folder.name.rpartition("-")
+    pending = problem = ""
     try:
-        reader = FeatureReader(folder)
+        feature_set = open_feature_set(folder)
+        fingerprint = feature_set.fingerprint
+        pending = _why_empty(feature_set)
+        reader = FeatureReader(feature_set) if not pending else None
     except CacheError as error:
-        encoder, _, fingerprint = folder.name.rpartition("-")
+        reader, problem = None, str(error)
+    if reader is None:
         return SetSurvey(
             directory=folder,
             encoder=encoder,
@@ -181,7 +214,8 @@ def _survey_one(folder: Path, *, is_current: bool) -> SetSurvey:
             values_bytes={},
             recipe={},
             details={},
-            problem=str(error),
+            pending=pending,
+            problem=problem,
         )
     counts: Counter[str] = Counter()
     for status, count in reader.statuses().items():

@@ -179,7 +179,7 @@ class FeatureWriter:
             self._replace_journal()
             return
         self._append(staged)
-        if old is not None:
+        if old is not None and old.file != staged.file:
             with writing(self.feature_set.directory):
                 (self.feature_set.directory / old.file).unlink(missing_ok=True)
 
@@ -276,8 +276,10 @@ class FeatureWriter:
             raise
 
     def _open_part(self) -> None:
-        whole, _ = split_by_presence(self.feature_set, read_journal(self.feature_set.journal()).shards)
-        own, self.lost = split_by_presence(self.feature_set, read_journal(self.feature_set.journal(self.part)).shards)
+        fields = self.feature_set.fields
+        of_all, of_part = (read_journal(self.feature_set.journal(part), fields) for part in (None, self.part))
+        whole, _ = split_by_presence(self.feature_set, of_all.shards)
+        own, self.lost = split_by_presence(self.feature_set, of_part.shards)
         self._foreign = effective(whole)
         taken = {shard.number for shard in self._foreign}
         self._shards = tuple(shard for shard in effective(own) if shard.number not in taken)

@@ -53,12 +53,12 @@ def info(
             one.superseded,
             one.shards,
             f"{one.size_bytes / 1e6:,.1f}",
-            "DAMAGED" if one.problem else "in use" if one.is_current else "not in use",
+            _state(one),
         ]
         for one in found
     ]
     output = Output(as_json=as_json)
-    details = [line for one in found if chosen or one.problem for line in _describe(one)]
+    details = [line for one in found if chosen or one.problem or one.pending for line in _describe(one)]
     output.result({"feature_sets": [one.to_json() for one in found]}, [*table(headings, rows), *details])
 
 
@@ -264,11 +264,17 @@ def _nothing(artifacts: Path, dataset: str | None, encoders: Sequence[str]) -> C
     return CacheError(f"{where}: expected {what}, found none. Run: sentifuse extract --dataset {dataset or 'NAME'}")
 
 
+def _state(one: "SetSurvey") -> str:
+    if one.problem or one.pending:
+        return "DAMAGED" if one.problem else "not committed"
+    return "in use" if one.is_current else "not in use"
+
+
 def _describe(one: "SetSurvey") -> list[str]:
     """A feature set in several lines: where it lies, its fields, its recipe."""
     lines = ["", str(one.directory)]
-    if one.problem:
-        return [*lines, f"  damaged: {one.problem}"]
+    if one.problem or one.pending:
+        return [*lines, f"  damaged: {one.problem}" if one.problem else f"  {one.pending}"]
     lines.append(f"  fingerprint {one.fingerprint}, generation {one.generation}")
     lines.append(f"  rows        {', '.join(f'{count:,} {kind}' for kind, count in one.counts.items())}")
     lines += [f"  field       {name}: {size / 1e6:,.1f} MB" for name, size in one.values_bytes.items()]

@@ -14,14 +14,15 @@ import numpy as np
 from sentifuse import ConfigError, DataError, ResourceError, SentifuseError
 from sentifuse.cache.checkup.evidence import weigh
 from sentifuse.cache.checkup.faults import Report
+from sentifuse.cache.checkup.guess import Expected
 from sentifuse.cache.checkup.mend import Repaired
 from sentifuse.cache.checkup.mend import repair as mend
-from sentifuse.cache.checkup.salvage import Expected, LostBatch
+from sentifuse.cache.checkup.salvage import LostBatch
 from sentifuse.cache.checkup.verify import verify
 from sentifuse.cache.errors import CacheError, FingerprintMismatch
 from sentifuse.cache.featureset import FeatureSet, differing_keys, open_feature_set
 from sentifuse.cache.fingerprint import fingerprint
-from sentifuse.cache.spec import NO_BATCH, Row
+from sentifuse.cache.spec import Row
 from sentifuse.data.manifest import Manifest, read_manifest
 from sentifuse.data.prepare import dataset_dir
 from sentifuse.extract.encoder import Encoder, EncoderPlan, describe_encoder
@@ -194,7 +195,7 @@ class _Again:
             device=self._device,
         )
         # A row that never went through the encoder has a reason for it. If that has gone, it is a new row.
-        never = {row_id for batch in batches if batch.number == NO_BATCH for row_id in batch.ids}
+        never = {row_id for batch in batches if not batch.had_values for row_id in batch.ids}
         return [row for row in made if row.status != "ok" or row.id not in never]
 
     def details(self, directory: Path) -> dict[str, Any] | None:

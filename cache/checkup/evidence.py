@@ -4,20 +4,21 @@ Recipe, journal, index and shards say much of it twice, and each says of itself 
 lost is taken from the others; each loss is a fault in the list.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sentifuse.cache.checksum import unseal
+from sentifuse.cache.checksum import parse_json, unseal
 from sentifuse.cache.checkup.faults import FILE, Fault
-from sentifuse.cache.checkup.recognise import SHARD_FILE, adopt, feature_set_of
+from sentifuse.cache.checkup.recognise import adopt, adopt_damaged, feature_set_of
 from sentifuse.cache.checkup.unflip import unflip
 from sentifuse.cache.errors import CacheError
 from sentifuse.cache.featureset import RECIPE_FILE, FeatureSet, parse_recipe
 from sentifuse.cache.journal import (
+    SHARD_NAME,
     Index,
     ShardProof,
     ShardRecord,
@@ -25,14 +26,17 @@ from sentifuse.cache.journal import (
     parse_index,
     parse_line,
 )
-from sentifuse.cache.spec import FORMAT_VERSION
+from sentifuse.cache.order import PART_FILE, find_parts
+from sentifuse.cache.spec import FORMAT_VERSION, Field
 
 __all__ = ["Evidence", "Witness", "reason_of", "weigh"]
 
 JOURNAL, INDEX = "journal.jsonl", "index.json"
 
-_PART_JOURNAL = re.compile(r"journal\.part-([0-9]+)-of-([0-9]+)\.jsonl")
-_TRIES = 5  # a writer at work replaces the index with every shard
+# Where two lines met before one bit of the newline was turned: their keys are sorted, and a line has "counts" first.
+_SEAM = re.compile(rb'\}[\x02\x08\x0b\x0e\x1a*J\x8a](?=\{"counts":)')
+_TRIES = 8
+_READINGS = 5  # a writer at work replaces the index with every shard
 
 Parsed = TypeVar("Parsed")
 
@@ -86,7 +90,7 @@ def weigh(directory: Path, *, details: Mapping[str, Any] | None = None) -> Evide
     details
         For the recipe.json of a set whose own is lost for good: shards do not have them.
     """
-    for _ in range(_TRIES):
+    for _ in range(_READINGS):
         before = _read_bytes(directory / INDEX)
         found = _Scales(directory, before, details).weigh()
         if _read_bytes(directory / INDEX) == before:
@@ -123,24 +127,25 @@ class _Scales:
 
     def weigh(self) -> Evidence:
         content = _read_bytes(self.directory / JOURNAL)
-        entries, has_gaps = self._entries(JOURNAL, content or b"")
         index = self._index()
-        feature_set = self._recipe(entries)
+        feature_set = self._recipe()
+        entries, has_gaps = self._entries(JOURNAL, content or b"", feature_set)
         if index is not None and feature_set is not None and index.fingerprint != feature_set.fingerprint:
             self._fault(INDEX, f"fingerprint {index.fingerprint[:12]}, recipe {feature_set.fingerprint[:12]}")
             index = None
         shards = self._shards(entries, index)
         named = {witness.record.number for witness in shards}
         forgotten = self._forgotten(index, named, has_gaps=has_gaps)
-        is_lost = self.index_content is not None or has_gaps or not self._has_parts()
-        if index is None and feature_set is not None and is_lost:
+        # A whole journal says all there is: an index that is lost is made from it, and other files never counted.
+        is_whole = not has_gaps and bool(entries or self.rewritten)
+        if index is None and feature_set is not None and not is_whole and (has_gaps or not find_parts(self.directory)):
             forgotten += self._adopted(feature_set, named)
         if (forgotten or self.nameless) and not any(fault.file == JOURNAL for fault in self.faults):
             self._fault(JOURNAL, "missing" if content is None else "names none of the shards")
         if self.index_content is None and (shards or forgotten or self.nameless):
             self._fault(INDEX, "missing")
         shards = sorted([*shards, *forgotten], key=lambda witness: witness.record.number)
-        part_journals = self._parts({witness.record.file for witness in shards})
+        part_journals = self._parts({witness.record.file for witness in shards}, feature_set)
         self._look_around({witness.record.file for witness in shards})
         return Evidence(
             directory=self.directory,
@@ -157,18 +162,19 @@ class _Scales:
     def _fault(self, file: str, problem: str, *, part: str = "", remedy: str = "repair") -> None:
         self.faults.append(Fault(file=file, part=part or file, problem=problem, remedy=remedy))
 
-    def _entries(self, name: str, content: bytes) -> tuple[list[StagedShard], bool]:
+    def _entries(self, name: str, content: bytes, feature_set: FeatureSet | None) -> tuple[list[StagedShard], bool]:
         """The shards of a journal, and whether whole lines of it are lost."""
         *lines, tail = content.split(b"\n")
         shards: list[StagedShard] = []
         has_gaps = False
-        if tail and _healed(tail, is_first=not lines):
+        fields = feature_set.fields if feature_set is not None else None
+        if tail and _healed(tail, is_first=not lines, fields=fields):
             lines.append(tail)  # it was whole: one changed bit, perhaps that of its newline
         for number, line in enumerate(lines, start=1):
             try:
-                found = [parse_line(line, is_first=number == 1)]
+                found = [parse_line(line, is_first=number == 1, fields=fields)]
             except ValueError as error:
-                healed = _healed(line, is_first=number == 1)
+                healed = _healed(line, is_first=number == 1, fields=fields)
                 has_gaps = has_gaps or not healed
                 what = "one flipped bit" if healed else f"not what was written ({error})"
                 self._fault(name, what, part=f"{name} line {number}")
@@ -190,7 +196,7 @@ class _Scales:
 
         return self._parsed(INDEX, self.index_content, parse)
 
-    def _recipe(self, entries: Sequence[StagedShard]) -> FeatureSet | None:
+    def _recipe(self) -> FeatureSet | None:
         content = _read_bytes(self.directory / RECIPE_FILE)
 
         def parse(text: bytes) -> FeatureSet:
@@ -202,7 +208,7 @@ class _Scales:
         else:
             found = self._parsed(RECIPE_FILE, content, parse)
         if found is None and not any(fault.remedy == "upgrade" for fault in self.faults):
-            found = self._recipe_of_shards(entries)
+            found = self._recipe_of_shards()
         return found
 
     def _parsed(self, name: str, content: bytes, parse: Callable[[bytes], Parsed]) -> Parsed | None:
@@ -216,7 +222,8 @@ class _Scales:
             self._fault(name, reason_of(error) if healed is None else "one flipped bit")
             return None if healed is None else healed[1]
 
-    def _recipe_of_shards(self, entries: Sequence[StagedShard]) -> FeatureSet | None:
+    def _recipe_of_shards(self) -> FeatureSet | None:
+        entries = self._quietly(self.directory / JOURNAL)
         names = [place.name for place in entries[0].proof.datasets] if entries else []
         order = list(dict.fromkeys(name.split("/")[1] for name in names if name.startswith("fields/")))
         for path in self._shard_paths():
@@ -252,8 +259,12 @@ class _Scales:
         return [Witness(record=record, proof=None) for record in lost]
 
     def _adopted(self, feature_set: FeatureSet, named: set[int]) -> list[Witness]:
-        """Shards that nothing names any more: a file whose SHA-256 is its name is what some writer made."""
+        """Shards that nothing names any more: a file whose SHA-256 is its name is what some writer made.
+
+        Of a damaged one that can still be opened the rows prove themselves.
+        """
         found: dict[int, Witness] = {}
+        damaged: list[tuple[int, Path]] = []
         for path in self._shard_paths():
             number = int(path.name.partition("-")[0])
             if number in named:
@@ -262,9 +273,15 @@ class _Scales:
             if shard is not None:
                 found.setdefault(number, Witness(record=shard.record, proof=shard.proof))
             else:
-                self._nameless(number, f"shards/{path.name}")
+                damaged.append((number, path))
         if found:
             self.remarks.append(f"shards {_list(sorted(found))} were recognised by the SHA-256 in their names")
+        for number, path in damaged:
+            shard = adopt_damaged(feature_set, path)
+            if shard is not None:
+                found.setdefault(number, Witness(record=shard.record, proof=shard.proof))
+            elif number not in found:
+                self._nameless(number, f"shards/{path.name}")
         return list(found.values())
 
     def _nameless(self, number: int, file: str) -> None:
@@ -272,13 +289,11 @@ class _Scales:
         problem = "damaged, and neither journal nor index says any more what was in it"
         self.faults.append(Fault(file=file, part=FILE, shard=number, problem=problem))
 
-    def _parts(self, named: set[str]) -> dict[str, tuple[StagedShard, ...]]:
+    def _parts(self, named: set[str], feature_set: FeatureSet | None) -> dict[str, tuple[StagedShard, ...]]:
         damaged: dict[str, tuple[StagedShard, ...]] = {}
-        for path in sorted(self.directory.glob("journal.part-*")):
-            if not _PART_JOURNAL.fullmatch(path.name):
-                continue
+        for path in self._part_journals():
             before = len(self.faults)
-            shards, _ = self._entries(path.name, _read_bytes(path) or b"")
+            shards, _ = self._entries(path.name, _read_bytes(path) or b"", feature_set)
             if len(self.faults) > before:
                 damaged[path.name] = tuple(shards)
             waiting = [shard.number for shard in shards if shard.file not in named]
@@ -286,12 +301,12 @@ class _Scales:
                 self.remarks.append(f"{path.name} has {len(waiting)} shards that `cache commit` would bring in")
         return damaged
 
-    def _has_parts(self) -> bool:
-        # While parts are at work the whole set has no index yet, and shards that only their journals name.
-        return next(self.directory.glob("journal.part-*"), None) is not None
+    def _part_journals(self) -> list[Path]:
+        found = sorted(self.directory.glob("journal.part-*.jsonl"))
+        return [path for path in found if PART_FILE.fullmatch(path.name)]
 
     def _look_around(self, named: set[str]) -> None:
-        parts = {shard.file for path in self.directory.glob("journal.part-*.jsonl") for shard in self._quietly(path)}
+        parts = {shard.file for path in self._part_journals() for shard in self._quietly(path)}
         staged = [path.name for path in self._shard_paths() if f"shards/{path.name}" not in named | parts]
         if staged:
             self.remarks.append(f"{len(staged)} shard files that were never committed; the next writer removes them")
@@ -313,26 +328,25 @@ class _Scales:
     def _shard_paths(self) -> list[Path]:
         folder = self.directory / "shards"
         found = sorted(folder.iterdir()) if folder.is_dir() else []
-        return [path for path in found if SHARD_FILE.fullmatch(path.name)]
+        return [path for path in found if SHARD_NAME.fullmatch(path.name)]
 
 
-def _healed(line: bytes, *, is_first: bool) -> list[StagedShard | int]:
+def _healed(line: bytes, *, is_first: bool, fields: Sequence[Field] | None) -> list[StagedShard | int]:
     """What a journal's line, or two that a changed newline made one, says with one bit turned back; [] if nothing."""
 
     def parse(text: bytes) -> StagedShard | int:
-        return parse_line(text, is_first=is_first)
+        return parse_line(text, is_first=is_first, fields=fields)
 
     if line and (line[-1] ^ 0x0A).bit_count() == 1:
         try:
             return [parse(line[:-1])]
         except ValueError:
             pass
-    for position, byte in enumerate(line):
-        if (byte ^ 0x0A).bit_count() == 1 and line[position - 1 : position] == b"}":
-            try:
-                return [parse(line[:position]), parse_line(line[position + 1 :], is_first=False)]
-            except ValueError:
-                continue
+    for seam in islice(_SEAM.finditer(line), _TRIES):
+        try:
+            return [parse(line[: seam.end() - 1]), parse_line(line[seam.end() :], is_first=False, fields=fields)]
+        except ValueError:
+            continue
     found = unflip(line, parse)
     return [] if found is None else [found[1]]
 
@@ -340,9 +354,9 @@ def _healed(line: bytes, *, is_first: bool) -> list[StagedShard | int]:
 def _is_of_later_version(content: bytes) -> bool:
     """Whether a text says that it is of a later version and its seal bears that out: else a digit was damaged."""
     try:
-        value = unseal(json.loads(content))
+        value = unseal(parse_json(content))
         return type(value["format"]) is int and value["format"] > FORMAT_VERSION
-    except (ValueError, KeyError, RecursionError):
+    except (ValueError, KeyError):
         return False
 
 

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FILE", "METADATA", "ROWS", "Fault", "Report"]
+__all__ = ["FILE", "MANIFEST", "METADATA", "ROWS", "Fault", "Report"]
 
+MANIFEST = (
+    "manifest"  # takes the place of a file: nothing of the set is damaged, but the dataset asks for something else
+)
 # Parts of a shard file that are no dataset.
 FILE = "file"
 METADATA = "HDF5 metadata or padding"
@@ -31,7 +34,7 @@ class Fault:
         Ids of the rows that are hit; "row 17" stands for one whose id is lost too.
     remedy : str
         "repair"; "extract" (nothing is damaged, something is not there yet or no longer right); "upgrade" (of a later
-        version); "import" (damaged, and made by another program: it cannot be computed again).
+        version); "import" (damaged or missing, and made by another program: no encoder here can make it).
     """
 
     file: str
@@ -65,7 +68,7 @@ class Report:
     shards, rows, ok : int
         How many were looked at; rows in all shards, those with values.
     bytes_read : int
-        Of shard files, each byte once.
+        Of shard files: each byte once, those of rows again where a file is damaged.
     """
 
     directory: Path
@@ -78,11 +81,6 @@ class Report:
     ok: int
     bytes_read: int
     seconds: float
-
-    @property
-    def damaged_rows(self) -> int:
-        """Rows that some fault of a shard names, each once."""
-        return len({(fault.shard, row) for fault in self.faults if fault.shard is not None for row in fault.rows})
 
     def to_json(self) -> dict[str, Any]:
         return {

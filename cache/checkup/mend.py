@@ -4,15 +4,16 @@ What must be made again is somebody else's work, asked for batch by batch (`Reco
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sentifuse.cache.checkup.evidence import INDEX, JOURNAL, Evidence, weigh
-from sentifuse.cache.checkup.faults import Fault, Report
+from sentifuse.cache.checkup.faults import MANIFEST, Fault, Report
+from sentifuse.cache.checkup.guess import Expected
 from sentifuse.cache.checkup.recognise import find_proof
-from sentifuse.cache.checkup.salvage import Expected, LostBatch, Salvage
+from sentifuse.cache.checkup.salvage import LostBatch, Salvage
 from sentifuse.cache.checkup.verify import verify
 from sentifuse.cache.errors import CorruptIndex, FutureVersion
 from sentifuse.cache.featureset import RECIPE_FILE, FeatureSet, open_feature_set, write_recipe
@@ -132,7 +133,7 @@ def repair(
         What was mended stays mended.
     """
     before = verify(directory, expected=expected, progress=progress)
-    todo = [fault for fault in before.faults if fault.remedy != "extract" or fault.shard is not None]
+    todo = [fault for fault in before.faults if fault.file != MANIFEST]
     _refuse_later_version(directory, todo)
     if not todo:
         return Repaired(directory=directory, before=before, after=before)
@@ -140,7 +141,8 @@ def repair(
     if is_dry:
         planned = _planned(weigh(directory, details=details), suspects, expected)
         return Repaired(directory=directory, before=before, after=before, shards=tuple(planned))
-    files, outcomes = mend_files(directory, details=details, timeout_s=timeout_s)
+    refuted = {fault.shard for fault in todo if fault.file == JOURNAL and fault.shard is not None}
+    files, outcomes = mend_files(directory, details=details, refuted=refuted, timeout_s=timeout_s)
     feature_set = open_feature_set(directory)
     with FeatureWriter(feature_set, timeout_s=timeout_s, accept_damage=True) as writer:
         outcomes += [_dropped(shard.record, "its file has gone") for shard in writer.lost]
@@ -152,9 +154,18 @@ def repair(
 
 
 def mend_files(
-    directory: Path, *, details: Mapping[str, Any] | None = None, timeout_s: float = 0.0
+    directory: Path,
+    *,
+    details: Mapping[str, Any] | None = None,
+    refuted: Collection[int] = (),
+    timeout_s: float = 0.0,
 ) -> tuple[tuple[str, ...], list[ShardOutcome]]:
     """Make recipe, journals and index anew where they are damaged, so that a writer can open the set again.
+
+    Parameters
+    ----------
+    refuted
+        Numbers of shards of which the journal says what their whole files do not.
 
     Returns
     -------
@@ -174,27 +185,29 @@ def mend_files(
                 f"{directory}: recipe.json is damaged and no shard says what it was. Move the folder away and extract "
                 "again."
             )
-        files = {fault.file for fault in evidence.faults}
+        files = {fault.file for fault in evidence.faults} | ({JOURNAL} if refuted else set())
         if RECIPE_FILE in files:
             write_recipe(feature_set)
         for name, shards in evidence.part_journals.items():
             replace_file(directory / name, Journal(shards=shards).to_bytes())
-        outcomes = _mend_journal(feature_set, evidence)
+        outcomes = _mend_journal(feature_set, evidence, files, refuted)
     finally:
         lock.release()
     return tuple(sorted(files)), outcomes
 
 
-def _mend_journal(feature_set: FeatureSet, evidence: Evidence) -> list[ShardOutcome]:
+def _mend_journal(
+    feature_set: FeatureSet, evidence: Evidence, files: Collection[str], refuted: Collection[int]
+) -> list[ShardOutcome]:
     make_directory(feature_set.shards)
     kept, dropped = [], []
     for witness in evidence.shards:
-        proof = witness.proof or find_proof(feature_set, witness.record)
+        known = None if witness.record.number in refuted else witness.proof
+        proof = known or find_proof(feature_set, witness.record)
         if proof is None:
             dropped.append(_dropped(witness.record, "its journal line is lost, and its file is not readable"))
         else:
             kept.append(StagedShard(record=witness.record, proof=proof))
-    files = {fault.file for fault in evidence.faults}
     nameless = [
         ShardOutcome(number=number, file=file, outcome="dropped", rows=0, reason="nothing says any more what was in it")
         for number, file in evidence.nameless
@@ -228,7 +241,7 @@ def _restore(
     odd = [row for fault in faults if fault.file == shard.file for row in fault.rows] if is_as_committed else []
     with Salvage(feature_set, shard, expected, odd) as saved:
         base = ShardOutcome(number=shard.number, file=shard.file, outcome="left", rows=shard.rows, lost=len(saved.lost))
-        if any(saved.is_imported(position) for position in saved.lost):
+        if saved.lost and saved.is_imported:
             return dataclasses.replace(
                 base, reason="rows of another program are damaged, which no encoder here can make again: import again"
             )
@@ -258,7 +271,9 @@ def _restore(
         return dataclasses.replace(base, outcome="dropped", reason="no row of it could be kept or made again")
     staged = stage_shard(feature_set, shard.number, rows)
     writer.replace(staged)
-    if staged != shard:
+    if (
+        staged.file != shard.file
+    ):  # the name has the SHA-256; of a shard that nothing named that is all there is to go by
         return dataclasses.replace(base, outcome="changed")
     if odd:
         return dataclasses.replace(base, reason="the encoder gives these values again")

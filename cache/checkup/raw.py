@@ -17,6 +17,7 @@ class RawFile:
     def __init__(self, path: Path) -> None:
         self._descriptor: int | None = None
         self.size_bytes = 0
+        self.bytes_read = 0
         try:
             self._descriptor = os.open(path, os.O_RDONLY)
             self.size_bytes = os.fstat(self._descriptor).st_size
@@ -29,9 +30,11 @@ class RawFile:
         if self._descriptor is None or size_bytes <= 0:
             return b""
         try:
-            return os.pread(self._descriptor, size_bytes, offset_bytes)
+            content = os.pread(self._descriptor, size_bytes, offset_bytes)
         except OSError:  # a bad sector
             return b""
+        self.bytes_read += len(content)
+        return content
 
     def close(self) -> None:
         """Close the file; nothing happens when it is closed."""

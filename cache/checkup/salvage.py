@@ -14,15 +14,14 @@ from types import TracebackType
 import numpy as np
 
 from sentifuse.cache.checksum import crc32c_of, row_crc32c
+from sentifuse.cache.checkup.guess import Candidates, Expected, guess_value_rows
 from sentifuse.cache.checkup.raw import RawFile, decoded, encoded
 from sentifuse.cache.featureset import FeatureSet
 from sentifuse.cache.journal import StagedShard
 from sentifuse.cache.shard_file import positions
-from sentifuse.cache.spec import NO_BATCH, Array, Field, Row
+from sentifuse.cache.spec import NO_BATCH, Array, Field, Row, dataset_names
 
-__all__ = ["Expected", "LostBatch", "Salvage"]
-
-Expected = Mapping[str, tuple[str, str]]  # id -> digest of its input and "ok", or why there is none; in manifest order
+__all__ = ["LostBatch", "Salvage", "is_imported"]
 
 _TEXTS = ("ids", "digests", "status")
 
@@ -34,7 +33,10 @@ class LostBatch:
     Attributes
     ----------
     number : int
-        Inside its shard; NO_BATCH for a row that never went through (its status is to be found again).
+        Inside its shard; NO_BATCH for rows of which nobody knows with which others they went, and for one that never
+        went through (its status is to be found again).
+    had_values : bool
+        Whether the rows came out of the encoder with values.
     ids : tuple of str
         All rows of the batch whose input is still the one they were made from, in the order they went through.
     wanted : tuple of str
@@ -45,6 +47,12 @@ class LostBatch:
     number: int
     ids: tuple[str, ...]
     wanted: tuple[str, ...]
+    had_values: bool = True
+
+
+def is_imported(feature_set: FeatureSet) -> bool:
+    """Whether features came from another program: no encoder here makes such rows again. Exports of ours do not."""
+    return "imported" in feature_set.recipe
 
 
 class Salvage:
@@ -93,12 +101,8 @@ class Salvage:
         self._is_sure: dict[str, bool] = {}  # of a column: its bytes, or what took their place, fit the checksum
         self._slots: Array | None = None  # (N,) places among the values, -1 without
         self._offsets: dict[str, Array] = {}  # of ragged fields
-        self._order = list(self.expected)
-        self._place_of = {row_id: place for place, row_id in enumerate(self._order)}
-        self._ids_of_digest: dict[str, list[str]] = {}
-        for expected_id, (digest, _) in self.expected.items():
-            self._ids_of_digest.setdefault(digest, []).append(expected_id)
-        if self.count and self._names() <= set(self._places):
+        self._candidates = Candidates(self.expected)
+        if self.count and set(dataset_names(feature_set.fields)) <= set(self._places):
             self._read()
         untrusted = set(distrust)
         for position, row_id in enumerate(self.ids):
@@ -123,6 +127,11 @@ class Salvage:
         """Positions of the rows that are not proven."""
         return tuple(np.flatnonzero(~self.is_proven).tolist())
 
+    @property
+    def bytes_read(self) -> int:
+        """Read from the file so far."""
+        return self._file.bytes_read
+
     def name(self, position: int) -> str:
         """The id of a row for a message."""
         return (self.ids[position] if self.is_sure_id(position) else None) or f"row {position}"
@@ -140,9 +149,10 @@ class Salvage:
         """Whether the row had values; None when that is lost."""
         return None if self._slots is None else bool(self._slots[position] >= 0)
 
-    def is_imported(self, position: int) -> bool:
-        """Whether the row has values that no batch of ours made, so that they cannot be made again."""
-        return bool(self.had_values(position)) and int(self.batches[position]) == NO_BATCH
+    @property
+    def is_imported(self) -> bool:
+        """Whether another program made the rows, so that none of them can be made again."""
+        return is_imported(self.feature_set)
 
     def knows_digest(self, position: int) -> bool:
         """Whether the digest of a row is established."""
@@ -173,25 +183,26 @@ class Salvage:
         lost = [position for position in self.lost if self._can_be_made(position)]
         for number in dict.fromkeys(int(self.batches[position]) for position in lost):
             wanted = [position for position in lost if self.batches[position] == number]
-            groups = [[position] for position in wanted] if number == NO_BATCH else [mates[number]]
+            groups = [mates[number]] if number != NO_BATCH else list(self._loose(wanted))
             for group in groups:
                 ids = tuple(self.ids[position] or "" for position in group if self._can_be_made(position))
                 names = tuple(self.ids[position] or "" for position in group if position in set(wanted))
-                yield LostBatch(shard=self.shard.number, number=number, ids=ids, wanted=names)
+                had_values = number != NO_BATCH or bool(self.had_values(group[0]))
+                yield LostBatch(shard=self.shard.number, number=number, ids=ids, wanted=names, had_values=had_values)
+
+    def _loose(self, positions: Sequence[int]) -> Iterator[list[int]]:
+        """Rows without a batch, those that had values in batches as good as any."""
+        full = [position for position in positions if self.had_values(position)]
+        yield from (full[start : start + _LOOSE_ROWS] for start in range(0, len(full), _LOOSE_ROWS))
+        yield from ([position] for position in positions if not self.had_values(position))
 
     def _can_be_made(self, position: int) -> bool:
         row_id, digest = self.ids[position], self.digests[position]
-        if row_id is None or row_id not in self.expected or self.is_imported(position):
+        if row_id is None or row_id not in self.expected or self.is_imported:
             return False
         return not self.knows_digest(position) or not digest or self.expected[row_id][0] == digest
 
     # Reading. What is wrong with a column does not stop the others.
-
-    def _names(self) -> set[str]:
-        fields = self.feature_set.fields
-        names = {f"fields/{f.name}" for f in fields if not f.is_ragged}
-        names |= {f"fields/{f.name}/{part}" for f in fields if f.is_ragged for part in ("offsets", "values")}
-        return names | {*_TEXTS, "value_index", "batch", "crc32c"}
 
     def _read(self) -> None:
         texts = {name: self._text_column(name) for name in _TEXTS}
@@ -248,14 +259,7 @@ class Salvage:
 
     def _find_slots(self, value_index: Array) -> Array | None:
         """Places among the values, out of the column itself, of the statuses or of what is expected."""
-        known = [self.expected.get(row_id or "", ("", "ok"))[1] == "ok" for row_id in self.ids]
-        guesses = [
-            value_index >= 0,
-            np.array([status == "ok" for status in self.statuses]),
-            self.batches != NO_BATCH,  # what went through the encoder mostly came out of it
-            np.array(known),
-            np.ones(self.count, dtype=np.bool_),
-        ]
+        guesses = guess_value_rows(self.expected, value_index, self.ids, self.statuses, self.batches)
         for guess in guesses:
             slots = positions(guess)
             is_right = self._matches("value_index", slots) if self._has_checksum("value_index") else True
@@ -342,17 +346,17 @@ class Salvage:
         self._settle("status", self.statuses, texts["status"], [statuses for _, statuses in columns])
 
     def _ids_for(self, position: int) -> list[str | None]:
-        found = self.ids[position]
         if self._is_sure["ids"]:
-            return [found]
-        same_input = self._ids_of_digest.get(self.digests[position] or "", [])[:_REACH]
-        return list(dict.fromkeys([found, *same_input, *self._between(position)]))
+            return [self.ids[position]]
+        read = self.ids[position], self.digests[position]
+        return self._candidates.ids(position, self.count, read, self._proven_id)
 
     def _columns_for(self, position: int, row_id: str | None) -> tuple[list[str | None], list[str | None]]:
-        digest, status = self.expected.get(row_id or "", ("", "missing"))
-        digests = [self.digests[position], digest, ""]
-        statuses = [self.statuses[position], "ok" if self.had_values(position) else status, "missing"]
-        return list(dict.fromkeys(digests)), list(dict.fromkeys(statuses))
+        read = self.digests[position], self.statuses[position]
+        return self._candidates.texts(row_id, read, self.had_values(position))
+
+    def _proven_id(self, position: int) -> str | None:
+        return self.ids[position] if self.is_proven[position] else None
 
     def _settle(self, name: str, column: list[str | None], read: Array, choices: Sequence[list[str | None]]) -> None:
         """Let lost rows have what is expected of them if the whole column then fits its checksum."""
@@ -369,50 +373,26 @@ class Salvage:
                 return
 
     def _find_run(self, width_bytes: int) -> None:
-        """Rows lie in manifest order: the ids of a shard mostly are a run of the manifest's."""
-        if len(self._order) < self.count or not self._has_checksum("ids"):
+        order = self._candidates.order
+        if len(order) < self.count or not self._has_checksum("ids"):
             return
-        whole = encoded(self._order, width_bytes)
-        for start in range(len(self._order) - self.count + 1):
-            if self._matches("ids", whole[start : start + self.count]):
-                self.ids, self._is_sure["ids"] = list(self._order[start : start + self.count]), True
+        whole = encoded(order, width_bytes)
+        for run in self._candidates.runs(self.count):
+            if self._matches("ids", whole[run]):
+                self.ids, self._is_sure["ids"] = list(order[run]), True
                 return
 
     def _fill_ids(self, width_bytes: int) -> None:
         """Give lost rows the ids that stand in the manifest at their distance from proven neighbours."""
         guess = list(self.ids)
         for position in self.lost:
-            near = self._between(position, is_exact=True)
+            near = self._candidates.between(position, self.count, self._proven_id, is_exact=True)
             guess[position] = near[0] if near else guess[position]
         if self._matches("ids", encoded(guess, width_bytes)):
             self.ids, self._is_sure["ids"] = guess, True
 
-    def _between(self, position: int, *, is_exact: bool = False) -> list[str]:
-        """Ids of the manifest that may stand here; `is_exact`: only the one at this distance from a neighbour."""
-        before = self._anchor(range(position - 1, -1, -1))
-        after = self._anchor(range(position + 1, self.count))
-        if before is not None:
-            place = before[1] + position - before[0]
-        elif after is not None:
-            place = after[1] - (after[0] - position)
-        else:
-            return []
-        near = [self._order[place]] if 0 <= place < len(self._order) else []
-        if is_exact:
-            return near
-        first = before[1] + 1 if before is not None else max(0, place - _REACH)
-        last = after[1] if after is not None else place + _REACH
-        return [*near, *self._order[first : min(last, first + _REACH)]]
 
-    def _anchor(self, way: range) -> tuple[int, int] | None:
-        for position in way:
-            row_id = self.ids[position]
-            if self.is_proven[position] and row_id in self._place_of:
-                return position, self._place_of[row_id]
-        return None
-
-
-_REACH = 16  # ids of the manifest that are tried for one row
+_LOOSE_ROWS = 32  # of unknown batches, that go through the encoder together
 
 
 def _array(piece: bytes, field: Field) -> Array:

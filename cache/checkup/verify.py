@@ -4,33 +4,29 @@ Quick looks at sizes, seals, HDF5 metadata and what the files say of each other;
 is never an error here: all of it comes back as faults. What a writer is doing meanwhile is none.
 """
 
-# Shapes: V rows of a shard with values, T elements of a ragged field in all V rows.
-
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sentifuse.cache.checkup.evidence import Evidence, Witness, reason_of, weigh
-from sentifuse.cache.checkup.faults import FILE, METADATA, ROWS, Fault, Report
-from sentifuse.cache.checkup.recognise import find_proof
-from sentifuse.cache.checkup.salvage import Expected, Salvage
+from sentifuse.cache.checkup.evidence import JOURNAL, Evidence, Witness, reason_of, weigh
+from sentifuse.cache.checkup.faults import FILE, MANIFEST, METADATA, ROWS, Fault, Report
+from sentifuse.cache.checkup.guess import Expected
+from sentifuse.cache.checkup.recognise import find_row_proof
+from sentifuse.cache.checkup.salvage import Salvage, is_imported
+from sentifuse.cache.checkup.scan import Scan, scan
 from sentifuse.cache.errors import CacheError, CorruptShard, FingerprintMismatch, FutureVersion
 from sentifuse.cache.featureset import FeatureSet
-from sentifuse.cache.files import sha256_of
-from sentifuse.cache.journal import StagedShard
-from sentifuse.cache.shard import DatasetPlace, FieldPlace, ShardLayout, read_layout
+from sentifuse.cache.journal import ShardProof, StagedShard
+from sentifuse.cache.shard import ShardLayout, proof_of, read_layout
 from sentifuse.cache.spec import Array
 
 __all__ = ["shard_bytes", "verify"]
 
 _THREADS = 2  # SHA-256 and reading let other threads run; more than two outrun most disks
-_PIECE_BYTES = 8 << 20
 _SHOWN = 3
 
 
@@ -59,7 +55,7 @@ def verify(
         found = list(pool.map(check.shard, evidence.shards))
     found = [_unless_replaced(one, directory) for one in found]
     faults = [*evidence.faults, *(fault for one in found for fault in one.faults)]
-    remarks = list(evidence.remarks)
+    remarks = [*evidence.remarks, *(remark for one in found for remark in one.remarks)]
     if expected is not None:
         _compare(evidence, found, expected, faults, remarks)
     return Report(
@@ -88,6 +84,7 @@ class _Found:
 
     witness: Witness
     faults: list[Fault] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     rows: list[tuple[str, str, str]] | None = None  # id, digest, status
     bytes_read: int = 0
 
@@ -125,10 +122,10 @@ class _Check:
         if not self.deep:
             if problem is not None:
                 self._fault(found, FILE, reason_of(problem), remedy=_remedy(problem))
+            elif layout is not None:
+                self._compare_columns(found, self.feature_set, layout)
         else:
             self._deep(found, self.feature_set, path, layout, problem)
-        if layout is not None and not found.faults:
-            self._compare_proof(found, layout)
         return found
 
     def _layout(self, feature_set: FeatureSet, witness: Witness) -> tuple[ShardLayout, None] | tuple[None, CacheError]:
@@ -145,45 +142,59 @@ class _Check:
         layout: ShardLayout | None,
         problem: CacheError | None,
     ) -> None:
+        record = found.witness.record
         try:
-            digest = sha256_of(path)
-            found.bytes_read = path.stat().st_size
+            seen = scan(path, feature_set, layout, self._told(found))
         except OSError as error:
-            digest = ""
             self._fault(found, FILE, f"cannot be read: {error.strerror}")
-        self.progress(found.bytes_read)
-        if digest != found.witness.record.sha256:
+            self._locate(found, feature_set, problem)
+            return
+        if seen.sha256 != record.sha256:
             self._locate(found, feature_set, problem)
         elif problem is not None:
             self._fault(found, FILE, f"committed like this: {reason_of(problem)}", remedy=_remedy(problem))
         elif layout is not None:
-            for part, rows, wrong in odd_values(feature_set, path, layout):
-                self._fault(found, part, wrong, rows=tuple(rows))
-            if not found.faults:
-                self._prove(found, feature_set)
+            self._refute_line(found, feature_set, layout)
+            self._judge(found, layout, seen, is_imported=is_imported(feature_set))
 
-    def _prove(self, found: _Found, feature_set: FeatureSet) -> None:
+    def _told(self, found: _Found) -> Callable[[int], None]:
+        def tell(count: int) -> None:
+            found.bytes_read += count
+            self.progress(count)
+
+        return tell
+
+    def _judge(self, found: _Found, layout: ShardLayout, seen: Scan, *, is_imported: bool) -> None:
         """A file that is the one committed may still have been written wrong: training proves rows, not files."""
-        record = found.witness.record
-        proof = found.witness.proof or find_proof(feature_set, record)
-        if proof is None:
-            return
-        with Salvage(feature_set, StagedShard(record=record, proof=proof), self.expected) as saved:
-            lost = tuple(saved.name(position) for position in saved.lost)
+        for name, is_infinite in seen.is_infinite.items():
+            if is_infinite.any():
+                self._fault(found, f"fields/{name}", "NaN or infinite values", rows=_ids(layout, is_infinite))
+        zeros = _ids(layout, seen.is_zero)
+        if zeros and is_imported:
+            shown, more = ", ".join(zeros[:_SHOWN]), " …" if len(zeros) > _SHOWN else ""
+            found.remarks.append(
+                f"{found.witness.record.file}: {len(zeros):,} imported rows are all zeros: {shown}{more}"
+            )
+        elif zeros:
+            self._fault(found, ROWS, "all values are zero, which no encoder gives", rows=zeros)
+        named = {row for fault in found.faults for row in fault.rows}
+        lost = _ids(layout, seen.row_crc32c != layout.crc32c) if seen.row_crc32c is not None else ()
+        lost = tuple(row_id for row_id in lost if row_id not in named)
         if lost:
-            wrong = f"{len(lost):,} of {record.rows:,} rows: committed with a checksum that does not fit"
+            wrong = f"{len(lost):,} of {len(layout.ids):,} rows: committed with a checksum that does not fit"
             self._fault(found, ROWS, wrong, rows=lost)
 
     def _locate(self, found: _Found, feature_set: FeatureSet, problem: CacheError | None) -> None:
         """Say what of a file that is not the one committed is damaged."""
         record = found.witness.record
-        proof = found.witness.proof or find_proof(feature_set, record)
+        proof = found.witness.proof or find_row_proof(feature_set, record)
         if proof is None:
             reason = reason_of(problem) if problem else "another SHA-256"
             self._fault(found, FILE, f"damaged ({reason}), and its journal line is lost too")
             return
         with Salvage(feature_set, StagedShard(record=record, proof=proof), self.expected) as saved:
             self._say_damage(found, saved, problem)
+            found.bytes_read += saved.bytes_read
             if all(row_id is not None for row_id in saved.ids) and saved.are_ids_sure:
                 rows = zip(saved.ids, saved.digests, saved.statuses, strict=True)
                 found.rows = [(row_id or "", digest or "", status or "") for row_id, digest, status in rows]
@@ -191,7 +202,7 @@ class _Check:
     def _say_damage(self, found: _Found, saved: Salvage, problem: CacheError | None) -> None:
         record = found.witness.record
         lost = tuple(saved.name(position) for position in saved.lost)
-        remedy = "import" if any(saved.is_imported(position) for position in saved.lost) else "repair"
+        remedy = "import" if saved.lost and saved.is_imported else "repair"
         is_cut = saved.size_bytes != record.size_bytes
         if is_cut:
             known = f"; {reason_of(problem)}" if isinstance(problem, FutureVersion | FingerprintMismatch) else ""
@@ -208,16 +219,21 @@ class _Check:
             where = "elsewhere as well" if lost else "all rows are whole"
             self._fault(found, METADATA, f"{where}{known}")
 
-    def _compare_proof(self, found: _Found, layout: ShardLayout) -> None:
+    def _refute_line(self, found: _Found, feature_set: FeatureSet, layout: ShardLayout) -> None:
+        """Of a file that is the one committed: whether the journal's line says what the file does."""
         proof = found.witness.proof
-        if proof is None:
-            return
-        same = np.array_equal(proof.row_crc32c, layout.crc32c) and np.array_equal(proof.row_batch, layout.batch)
-        places = {place.name: place.offset_bytes for place in proof.datasets}
-        if not same or any(places.get(name) != where.offset_bytes for name, where in layout.columns.items()):
+        if proof is not None and not _says_same(proof, proof_of(feature_set, layout)):
             record = found.witness.record
             wrong = f"says of shard {record.number} what its file does not"
-            found.faults.append(Fault(file="journal.jsonl", part="journal.jsonl", shard=record.number, problem=wrong))
+            found.faults.append(Fault(file=JOURNAL, part=JOURNAL, shard=record.number, problem=wrong))
+
+    def _compare_columns(self, found: _Found, feature_set: FeatureSet, layout: ShardLayout) -> None:
+        """Of a file that was not read: whether its columns are those that the sealed line of the journal names."""
+        proof = found.witness.proof
+        if proof is not None and not _says_same(proof, proof_of(feature_set, layout)):
+            self._fault(
+                found, FILE, "its columns are not those that the journal names; without --quick it is said which"
+            )
 
     def _fault(
         self, found: _Found, part: str, problem: str, *, rows: tuple[str, ...] = (), remedy: str = "repair"
@@ -226,71 +242,6 @@ class _Check:
         found.faults.append(
             Fault(file=record.file, part=part, problem=problem, shard=record.number, rows=rows, remedy=remedy)
         )
-
-
-def odd_values(feature_set: FeatureSet, path: Path, layout: ShardLayout) -> Iterator[tuple[str, list[str], str]]:
-    """Part, ids and what is wrong of values that no encoder gives: not finite, or zero in all fields of a row."""
-    count = len(layout.value_index) - int((layout.value_index < 0).sum())
-    if not count:
-        return
-    ids = [row_id for row_id, slot in zip(layout.ids, layout.value_index.tolist(), strict=True) if slot >= 0]
-    is_zero, has_elements = np.ones(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
-    with path.open("rb") as file:
-        for one in feature_set.fields:
-            if one.numpy_dtype.kind != "f":
-                continue
-            place = layout.fields[one.name]
-            peaks = _peaks(file.fileno(), place, count)
-            is_odd = peaks >= _INFINITE[one.numpy_dtype.itemsize]
-            if is_odd.any():
-                yield f"fields/{one.name}", [ids[slot] for slot in np.flatnonzero(is_odd)], "NaN or infinite values"
-            is_zero &= peaks == 0
-            has_elements |= np.diff(place.offsets) > 0 if place.offsets is not None else True
-    slots = np.flatnonzero(is_zero & has_elements)
-    if len(slots):
-        yield ROWS, [ids[slot] for slot in slots], "all values are zero, which no encoder gives"
-
-
-# The bits of a float but its sign, read as a whole number, rise with its size; infinity and NaN are the highest. So one
-# maximum tells whether a row is all zeros and whether it is finite, some ten times faster than numpy's float16.
-_BITS: Mapping[int, tuple[np.dtype[Any], int]] = {2: (np.dtype("<u2"), 0x7FFF), 4: (np.dtype("<u4"), 0x7FFFFFFF)}
-_INFINITE = {2: 0x7C00, 4: 0x7F800000}
-
-
-def _peaks(descriptor: int, place: FieldPlace, count: int) -> Array:
-    """(V,) the largest value of each row without sign, as a whole number; 0 for a row without elements."""
-    kind, mask = _BITS[place.values.dtype.itemsize]
-    length = int(np.prod(place.values.shape[1:], dtype=np.int64))
-    offsets = place.offsets if place.offsets is not None else np.arange(count + 1)
-    peaks = np.zeros(count, dtype=kind)
-    for first, last in _runs(offsets * length * kind.itemsize):
-        start, stop = int(offsets[first]) * length, int(offsets[last]) * length
-        values = _read(descriptor, place.values, start, stop, kind) & kind.type(mask)
-        if place.offsets is None:
-            peaks[first:last] = values.reshape(last - first, length).max(axis=1)
-        else:
-            starts = (offsets[first:last] - offsets[first]) * length
-            is_filled = np.diff(offsets[first : last + 1]) > 0
-            if is_filled.any():
-                peaks[first:last][is_filled] = np.maximum.reduceat(values, starts[is_filled])
-    return peaks
-
-
-def _runs(offsets_bytes: Array) -> Iterator[tuple[int, int]]:
-    """Runs of rows (first, last + 1) of about _PIECE_BYTES each."""
-    first, count = 0, len(offsets_bytes) - 1
-    while first < count:
-        last = int(np.searchsorted(offsets_bytes, offsets_bytes[first] + _PIECE_BYTES, side="right")) - 1
-        last = min(max(last, first + 1), count)
-        yield first, last
-        first = last
-
-
-def _read(descriptor: int, place: DatasetPlace, start: int, stop: int, kind: np.dtype[Any]) -> Array:
-    size_bytes = (stop - start) * kind.itemsize
-    content = os.pread(descriptor, size_bytes, place.offset_bytes + start * kind.itemsize)
-    values: Array = np.frombuffer(content.ljust(size_bytes, b"\0"), dtype=kind)
-    return values
 
 
 def _unless_replaced(found: _Found, directory: Path) -> _Found:
@@ -310,6 +261,8 @@ def _compare(
     known: dict[str, tuple[str, str]] = {}
     for one in found:
         known.update((row_id, (digest, status)) for row_id, digest, status in one.rows or [])
+    is_foreign = evidence.feature_set is not None and is_imported(evidence.feature_set)
+    remedy = "import" if is_foreign else "extract"
     unread = [one for one in found if one.rows is None]
     missing = tuple(row_id for row_id in expected if row_id not in known)
     if missing and unread:
@@ -317,7 +270,7 @@ def _compare(
         remarks.append(f"{len(missing):,} ids are in no shard that could be read (not read: {numbers})")
     elif missing:
         problem = f"{len(missing):,} of the dataset's {len(expected):,} ids are not stored"
-        faults.append(Fault(file="manifest", part="ids", problem=problem, rows=missing, remedy="extract"))
+        faults.append(Fault(file=MANIFEST, part="ids", problem=problem, rows=missing, remedy=remedy))
     changed = [row_id for row_id, now in expected.items() if row_id in known and _is_stale(known[row_id], now)]
     # Such a row keeps no digest: nothing was made from its input, and the next extraction tries it again.
     failed = [row_id for row_id in changed if known[row_id][1].startswith("failed: ") and not known[row_id][0]]
@@ -326,7 +279,7 @@ def _compare(
         remarks.append(f"{len(failed):,} rows failed because their input could not be read; `extract` tries them again")
     if stale:
         problem = f"{len(stale):,} rows were made from an input that has changed since"
-        faults.append(Fault(file="manifest", part="digests", problem=problem, rows=stale, remedy="extract"))
+        faults.append(Fault(file=MANIFEST, part="digests", problem=problem, rows=stale, remedy=remedy))
     gone = sum(row_id not in expected for row_id in known)
     if gone:
         remarks.append(f"{gone:,} stored rows are of pairs that the dataset no longer has")
@@ -352,6 +305,22 @@ def _better_reason(feature_set: FeatureSet, witness: Witness, error: CacheError)
     except (CacheError, OSError):
         pass
     return error
+
+
+def _says_same(line: ShardProof, file: ShardProof) -> bool:
+    """Whether a journal's line fits a file. A line may lack checksums of columns: a repair could not know them."""
+    places = [(place.name, place.offset_bytes, place.size_bytes) for place in line.datasets]
+    sums = [(ours.crc32c, theirs.crc32c) for ours, theirs in zip(line.datasets, file.datasets, strict=False)]
+    return (
+        places == [(place.name, place.offset_bytes, place.size_bytes) for place in file.datasets]
+        and all(ours is None or ours == theirs for ours, theirs in sums)
+        and np.array_equal(line.row_crc32c, file.row_crc32c)
+        and np.array_equal(line.row_batch, file.row_batch)
+    )
+
+
+def _ids(layout: ShardLayout, chosen: Array) -> tuple[str, ...]:
+    return tuple(layout.ids[row] for row in np.flatnonzero(chosen))
 
 
 def _is_unreadable(problem: CacheError | None) -> bool:

@@ -3,13 +3,17 @@
 A pickle is a program: it names functions and calls them. None of ours or numpy's is ever handed to it. What it may
 name are the few things numpy and Python themselves write into pickles of plain data, and each stands for a small
 object of this file that takes notes; arrays are made from the notes when the program has ended.
+
+The program is run by the reader that Python has in Python. The one in C hashes whatever is made a key, and the hash of
+a tuple goes down into it without a limit: nested deeply it ends the process, shared at each level it never comes back.
 """
 
 import pickle  # only to subclass its reader: pickle.load is never called
 import re
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -19,6 +23,8 @@ from sentifuse.cache.spec import Array
 __all__ = ["load_pickle", "read_pickle"]
 
 MAX_DEPTH = 32  # containers in containers; the files of the field have four
+MAX_RANK = 64  # numpy's own limit
+MAX_KEY_PARTS = 64  # of a key or a member of a set, parts of its parts included; those of the field have one
 
 _DTYPE = re.compile(r"[<>|=]?(?:[?]|[biuf][0-9]{1,2}|[SU][0-9]{1,6}|O8?)")
 
@@ -49,11 +55,13 @@ def load_pickle(file: BinaryIO, where: Path) -> Any:
         EOFError,
         LookupError,
         MemoryError,
+        RecursionError,
         TypeError,
         ValueError,
+        struct.error,
     ) as error:
         raise BadSource(
-            f"{where}: not a pickle of plain data, or a damaged one ({error or type(error).__name__})"
+            f"{where}: not a pickle of plain data, or a damaged one ({str(error) or type(error).__name__})"
         ) from error
 
 
@@ -83,7 +91,7 @@ class _Dtype:
             or not _DTYPE.fullmatch(text)
             or not all(type(flag) in (bool, int) for flag in flags)
         ):
-            raise pickle.UnpicklingError(f"dtype {text!r}; expected plain numbers, texts or objects")
+            raise pickle.UnpicklingError(f"dtype {_shown(text)}; expected plain numbers, texts or objects")
         self.text = text.lstrip("<>|=")
         self.order = text[0] if text[0] in "<>" else "="
 
@@ -92,7 +100,7 @@ class _Dtype:
         if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
             raise pickle.UnpicklingError("a dtype with fields; expected plain numbers, texts or objects")
         if state[1] not in ("<", ">", "|", "="):
-            raise pickle.UnpicklingError(f"a dtype of byte order {state[1]!r}")
+            raise pickle.UnpicklingError(f"a dtype of byte order {_shown(state[1])}")
         self.order = state[1]
 
     def numpy(self) -> np.dtype[Any]:
@@ -116,8 +124,8 @@ class _Array:
     def numpy(self, finish: "_Finish", depth: int) -> Array:
         if self.raw is None or not isinstance(self.dtype, _Dtype) or not isinstance(self.shape, tuple):
             raise pickle.UnpicklingError("an array without values")
-        if not all(type(side) is int and side >= 0 for side in self.shape):
-            raise pickle.UnpicklingError(f"an array of shape {self.shape!r}")
+        if len(self.shape) > MAX_RANK or not all(type(side) is int and side >= 0 for side in self.shape):
+            raise pickle.UnpicklingError("an array whose shape is none")
         dtype = self.dtype.numpy()
         count = int(np.prod(self.shape, dtype=object))
         raw = self.raw.encode("latin-1") if isinstance(self.raw, str) else self.raw  # Python 2 wrote bytes as text
@@ -135,6 +143,11 @@ class _Array:
 
 
 _NDARRAY = _Maker(lambda *_: _refuse("it makes an array in an unknown way"))
+
+
+def _shown(value: object) -> str:
+    """A text or a number as it is; of all else only the kind: a container may be longer than memory when written."""
+    return repr(value) if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
 
 
 def _refuse(problem: str) -> Any:
@@ -159,8 +172,34 @@ def _scalar(dtype: object, raw: object = b"") -> _Array:
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}")
+        raise pickle.UnpicklingError(f"bytes encoded as {_shown(encoding)}")
     return text.encode("latin-1")  # how protocol 2 writes bytes
+
+
+def _ordered(pairs: Iterable[tuple[Any, Any]] = ()) -> dict[Any, Any]:
+    found = {}
+    for key, value in pairs:
+        _check_key(key)
+        found[key] = value
+    return found
+
+
+def _set(members: Iterable[Any] = ()) -> set[Any]:
+    return {member for member in members if _check_key(member)}
+
+
+def _check_key(key: object) -> bool:
+    """Refuse, before it is hashed or compared, a key whose hash is a long way down or takes for ever."""
+    if type(key) is str or not isinstance(key, (tuple, frozenset)):
+        return True  # a number, bytes, a stand-in; or nothing that has a hash
+    waiting, parts = [key], 0
+    while waiting:
+        container = waiting.pop()
+        parts += len(container)
+        if parts > MAX_KEY_PARTS:
+            raise pickle.UnpicklingError(f"a key, or a member of a set, made of more than {MAX_KEY_PARTS} parts")
+        waiting += [part for part in container if isinstance(part, (tuple, frozenset))]
+    return True
 
 
 # The whole of what a pickle may name. The modules of numpy are those of its versions 1 and 2.
@@ -173,16 +212,53 @@ _GLOBALS: dict[tuple[str, str], _Maker] = {
     ("numpy._core.multiarray", "scalar"): _Maker(_scalar),
     ("numpy.core.numeric", "_frombuffer"): _Maker(_from_buffer),
     ("numpy._core.numeric", "_frombuffer"): _Maker(_from_buffer),
-    ("collections", "OrderedDict"): _Maker(lambda pairs=(): dict(pairs)),
+    ("collections", "OrderedDict"): _Maker(_ordered),
     ("_codecs", "encode"): _Maker(_encode),
-    ("builtins", "set"): _Maker(lambda members=(): set(members)),
-    ("__builtin__", "set"): _Maker(lambda members=(): set(members)),
+    ("builtins", "set"): _Maker(_set),
+    ("__builtin__", "set"): _Maker(_set),
     ("builtins", "bytes"): _Maker(lambda: b""),
     ("__builtin__", "bytes"): _Maker(lambda: b""),
 }
 
 
-class _Unpickler(pickle.Unpickler):
+# Where on the stack, which begins at the last mark, each opcode that hashes finds what it hashes.
+_HASHED = {
+    pickle.SETITEM: slice(-2, -1),
+    pickle.SETITEMS: slice(None, None, 2),
+    pickle.DICT: slice(None, None, 2),
+    pickle.ADDITEMS: slice(None),
+    pickle.FROZENSET: slice(None),
+}
+
+
+def _looking_at(opcode: bytes, keys: slice) -> Callable[..., None]:
+    load: Callable[..., None] = pickle._Unpickler.dispatch[opcode[0]]
+
+    def look_and_load(self: "_Unpickler") -> None:
+        for key in self.stack[keys]:
+            _check_key(key)
+        load(self)
+
+    return look_and_load
+
+
+def _load_bytearray(self: "_Unpickler") -> None:
+    """Python's own fills as many bytes as a pickle says that there are, before it looks whether they are there."""
+    (size_bytes,) = struct.unpack("<Q", self.read(8))
+    self.stack.append(bytearray(self.read(size_bytes)))
+
+
+class _Unpickler(pickle._Unpickler):
+    """Looks at keys before they are hashed, and finds nothing but what `_GLOBALS` has."""
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
+        **pickle._Unpickler.dispatch,
+        **{opcode[0]: _looking_at(opcode, keys) for opcode, keys in _HASHED.items()},
+        pickle.BYTEARRAY8[0]: _load_bytearray,
+    }
+    stack: list[Any]
+    read: Callable[[int], bytes]
+
     def __init__(self, file: BinaryIO, where: Path) -> None:
         super().__init__(file, encoding="latin-1")  # of texts that Python 2 wrote; does not concern others
         self._where = where
@@ -194,7 +270,7 @@ class _Unpickler(pickle.Unpickler):
             raise self._refused(f"{module}.{name}") from None
 
     def persistent_load(self, key: object) -> Any:
-        raise self._refused(f"the outside object {key!r}")
+        raise self._refused(f"the outside object {_shown(key)}")
 
     def _refused(self, wanted: str) -> BadSource:
         return BadSource(

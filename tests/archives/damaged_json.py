@@ -51,6 +51,14 @@ def damaged_journals(content: bytes) -> Iterator[Damage]:
     yield of("path-out-of-the-set", line(file="shards/../../000000-" + first["sha256"][:12] + ".h5"), "not named after")
     yield of("checksums-cut-short", line(row_crc32c=""), "checksums and")
     yield of("checksums-that-are-none", line(row_crc32c="?"), "is no base64")
+    no_rows: dict[str, Any] = {"rows": 0, "ok": 0, "counts": {}, "row_crc32c": "", "row_batch": ""}
+    yield of("shard-without-rows", line(**no_rows), "expected at least one row")
+    yield of("nested-without-end", b"[" * 100_000 + b"\n" + content, "line 1: ")
+    places = first["datasets"]
+    yield of("dataset-left-out", line(datasets=places[:-1]), "line 1: datasets [")
+    yield of("dataset-that-no-field-has", line(datasets=[*places, ["fields/more", 0, 0, None]]), "line 1: datasets [")
+    yield of("dataset-of-another-name", line(datasets=[*places[:-1], ["x", *places[-1][1:]]]), "line 1: datasets [")
+    yield of("datasets-out-of-order", line(datasets=places[::-1]), "line 1: datasets [")
     yield of("dataset-without-a-place", line(datasets=[["ids", -1, 3, 0]]), "offset and size must be whole numbers")
     yield of("future-checksum", line(datasets=[["ids", 0, 3, 1 << 32]]), "crc32c must be a whole number")
 
@@ -95,7 +103,9 @@ def damaged_indexes(content: bytes, fingerprint: str) -> Iterator[Damage]:
     yield of("out-of-order", index(shards=[named(1), shard], **twice), "not what a writer writes")
     yield of("duplicated-number", index(shards=[shard, shard], **twice), "not what a writer writes")
     yield of("path-out-of-the-set", index(shards=[{**shard, "file": "../" + shard["file"]}]), "not named after")
-    yield of("shard-without-rows", index(shards=[{key: v for key, v in shard.items() if key != "rows"}]), "keys")
+    yield of("shard-without-a-key", index(shards=[{key: v for key, v in shard.items() if key != "rows"}]), "keys")
+    no_rows = {**shard, "rows": 0, "ok": 0, "counts": {}}
+    yield of("shard-without-rows", index(shards=[no_rows], rows=0), "expected at least one row")
 
 
 def damaged_recipes(content: bytes) -> Iterator[Damage]:
@@ -104,8 +114,9 @@ def damaged_recipes(content: bytes) -> Iterator[Damage]:
     def of(name: str, content: bytes, message: str, error: str = "CorruptIndex") -> Damage:
         return Damage(name=f"{name}.json", content=content, error=error, message=message)
 
-    def recipe(**changes: Any) -> bytes:
-        text = json.dumps(seal({**value, **changes}), indent=2, sort_keys=True, ensure_ascii=False)
+    def recipe(drop: tuple[str, ...] = (), **changes: Any) -> bytes:
+        kept = {key: item for key, item in {**value, **changes}.items() if key not in drop}
+        text = json.dumps(seal(kept), indent=2, sort_keys=True, ensure_ascii=False)
         return text.encode("utf-8") + b"\n"
 
     at = content.index(b"dropout")
@@ -132,4 +143,25 @@ def damaged_recipes(content: bytes) -> Iterator[Damage]:
         "expected positive whole numbers",
     )
     yield of("field-with-a-path-for-a-name", recipe(fields=[{**field, "name": "../grid"}]), "'../grid'")
-    yield of("field-without-a-shape", recipe(fields=[{k: v for k, v in field.items() if k != "shape"}]), "KeyError")
+    yield of(
+        "field-without-a-shape",
+        recipe(fields=[{k: v for k, v in field.items() if k != "shape"}]),
+        "expected an object with",
+    )
+    yield of("field-with-an-extra-key", recipe(fields=[{**field, "unit": "px"}]), "expected an object with the keys")
+    yield of("field-that-is-a-list", recipe(fields=[list(field.values())]), "expected an object with the keys")
+    yield of("field-with-a-number-for-a-name", recipe(fields=[{**field, "name": 5}]), "name and dtype must be texts")
+    yield of("field-of-a-shape-in-words", recipe(fields=[{**field, "shape": "2x3"}]), "shape must be a list")
+    yield of("field-of-half-a-side", recipe(fields=[{**field, "shape": [2.0, 3]}]), "expected positive whole numbers")
+    yield of("field-ragged-in-words", recipe(fields=[{**field, "is_ragged": "no"}]), "is_ragged true or false")
+    yield of("field-twice", recipe(fields=[field, field]), "no name twice")
+    yield of("no-fields", recipe(fields=[]), "expected at least one and no name twice")
+    yield of("fields-that-are-an-object", recipe(fields={"grid": field}), "expected a list")
+    yield of("extra-key", recipe(note="x"), "keys [")
+    yield of("missing-key", recipe(drop=("details",)), "keys [")
+    yield of("details-that-are-a-list", recipe(details=[1]), "details [1], expected a dict")
+    yield of("recipe-that-is-a-list", recipe(recipe=[]), "recipe [], expected a dict")
+    yield of("encoder-that-is-no-folder", recipe(encoder="Bad Name/.."), "encoder name 'Bad Name/..'")
+    yield of("encoder-that-is-a-number", recipe(encoder=5), "encoder 5, expected a str")
+    yield of("fingerprint-that-is-a-number", recipe(fingerprint=5), "fingerprint 5, expected a str")
+    yield of("format-that-is-true", recipe(format=True), "format True, expected 1")

@@ -22,6 +22,7 @@ class Shards:
     def __init__(self, path: Path, scratch: Path) -> None:
         self.whole = path.read_bytes()
         self.scratch = scratch
+        (scratch / "whole.h5").write_bytes(self.whole)
         with h5py.File(path, "r") as file:
             self.offsets: dict[str, int] = {}
             file.visititems(self._note)
@@ -40,12 +41,30 @@ class Shards:
         start = self.offsets[name] + position_bytes
         return self.whole[:start] + piece + self.whole[start + len(piece) :]
 
-    def changed(self, change: Callable[[h5py.File], object], alignment_bytes: int = ALIGNMENT_BYTES) -> bytes:
-        """Changed through HDF5, which puts new datasets on pages too, so that only what is meant is wrong."""
+    def changed(
+        self,
+        change: Callable[[h5py.File], object],
+        alignment_bytes: int = ALIGNMENT_BYTES,
+        libver: tuple[str, str] = ("v110", "v110"),
+    ) -> bytes:
+        """Changed through HDF5, which makes new objects as the writer does, so that only what is meant is wrong."""
         path = self.scratch / "changed.h5"
         path.write_bytes(self.whole)
-        with h5py.File(path, "r+", alignment_threshold=1, alignment_interval=alignment_bytes) as file:
+        places = {"alignment_threshold": 1, "alignment_interval": alignment_bytes}
+        with h5py.File(path, "r+", libver=libver, **places) as file:
             change(file)
+        return path.read_bytes()
+
+    def copied(self, libver: str) -> bytes:
+        """The same content, in a file with other bounds."""
+        path = self.scratch / "copied.h5"
+        path.unlink(missing_ok=True)
+        places = {"alignment_threshold": 1, "alignment_interval": ALIGNMENT_BYTES}
+        with h5py.File(self.scratch / "whole.h5") as old, h5py.File(path, "x", libver=libver, **places) as new:
+            for name, value in old.attrs.items():
+                new.attrs.create(name, value, dtype=old.attrs.get_id(name).dtype)
+            for name in self.offsets:
+                new.create_dataset(name, data=old[name][()], dtype=old[name].dtype)
         return path.read_bytes()
 
     def foreign(self) -> bytes:
@@ -113,6 +132,27 @@ def off_its_page(file: h5py.File) -> None:
     del file["pad"]
 
 
+def typed_attribute(name: str, dtype: Any, shape: tuple[int, ...] = ()) -> Callable[[h5py.File], object]:
+    """The right value in another type."""
+
+    def change(file: h5py.File) -> None:
+        value = file.attrs[name]
+        del file.attrs[name]
+        file.attrs.create(name, value, dtype=dtype, shape=shape)
+
+    return change
+
+
+def attribute_of(name: str) -> Callable[[h5py.File], object]:
+    return lambda file: file[name].attrs.create("note", 1)
+
+
+def texts(values: list[str | bytes], width_bytes: int) -> Any:
+    """A column as the writer has it, of any width and of bytes that it would refuse."""
+    content = [value.encode() if isinstance(value, str) else value for value in values]
+    return np.array(content, dtype=h5py.string_dtype("utf-8", width_bytes))
+
+
 def text_attribute(file: h5py.File) -> None:
     """The right text in a type that FORMAT.md forbids."""
     encoder = file.attrs["encoder"].decode()
@@ -171,6 +211,18 @@ def damaged_shards(feature_set: FeatureSet, rows: list[Row], scratch: Path) -> I
     yield of("extra-attribute", changed(attribute("note", np.int64(1))), "attributes note are not")
     yield of("missing-attribute", changed(lambda file: file.attrs.__delitem__("format")), "not a shard of ours")
     yield of("variable-length-attribute", changed(text_attribute), "attributes encoder are not")
+    ascii_text = np.dtype(f"S{len(feature_set.encoder)}")
+    yield of("attribute-in-ascii", changed(typed_attribute("encoder", ascii_text)), "attributes encoder are not")
+    yield of("attribute-of-floats", changed(typed_attribute("version", "<f8")), "attributes version are not")
+    yield of("attribute-of-32-bits", changed(typed_attribute("number", "<i4")), "attributes number are not")
+    yield of("attribute-in-a-list", changed(typed_attribute("number", "<i8", (1,))), "attributes number are not")
+    for name in ("ids", "fields/grid", "fields", "fields/states", "fields/states/values"):
+        label = f"attribute-of-{name.replace('/', '-')}"
+        yield of(label, changed(attribute_of(name)), f"{name}: 1 attributes; only the root group has some")
+    # Metadata.
+    yield of("superblock-without-checksum", shards.copied("earliest"), "superblock of version 0, expected 3")
+    old = changed(instead("fields/grid", grid, track_times=False), libver=("earliest", "v110"))
+    yield of("object-without-checksum", old, "fields/grid: its metadata have no checksum")
     # Objects.
     yield of("missing-dataset", changed(lambda file: file.__delitem__("status")), "/: holds")
     yield of("missing-field", changed(lambda file: file.__delitem__("fields/grid")), "fields: holds")
@@ -198,13 +250,37 @@ def damaged_shards(feature_set: FeatureSet, rows: list[Row], scratch: Path) -> I
         changed(instead("ids", [row.id for row in rows], dtype=h5py.string_dtype())),
         "ids: dtype object",
     )
-    yield of("long-ids", changed(instead("ids", np.array([row.id.encode() for row in rows], "S1025"))), "at most 1024")
+    yield of("long-ids", changed(instead("ids", texts([row.id for row in rows], 1025))), "1 to 1024 bytes")
+    ids, digests, statuses = ([getattr(row, name) for row in rows] for name in ("id", "digest", "status"))
+    in_ascii = "of texts the character set must be UTF-8"
+    plain_ids = np.array([row_id.encode() for row_id in ids])
+    yield of("ids-in-ascii", changed(instead("ids", plain_ids)), in_ascii)
+    yield of("digests-in-ascii", changed(instead("digests", np.array(digests, "S64"))), in_ascii)
+    yield of("status-in-ascii", changed(instead("status", np.array(statuses, "S"))), in_ascii)
+    yield of("wide-digests", changed(instead("digests", texts(digests, 65))), "fixed length of 64 bytes")
+    yield of("wide-status", changed(instead("status", texts(statuses, 241))), "1 to 240 bytes")
     # Columns.
     width = max(len(row.id.encode()) for row in rows)
     yield of("duplicated-id", shards.put("ids", width, shards.whole[shards.offsets["ids"] :][:width]), "an id twice")
     yield of("empty-id", shards.put("ids", 0, bytes(width)), "an id twice or an empty one")
     yield of("id-that-is-no-text", shards.put("ids", 0, b"\xff\xfe"), "UnicodeDecodeError")
-    yield of("unknown-status", changed(lambda file: file["status"].__setitem__(0, b"perhaps")), "status: {")
+    yield of("nul-in-an-id", changed(instead("ids", texts([b"a\0b", *ids[1:]], 3))), "an id with NUL inside")
+    no_digest = "neither empty nor 64 lower-case hex digits"
+    upper = digests[0].upper().encode()
+    yield of("digest-in-capitals", shards.put("digests", 0, upper), no_digest)
+    yield of("digest-cut-short", shards.put("digests", 0, digests[0][:63].encode() + b"\0"), no_digest)
+    yield of("digest-of-signs", shards.put("digests", 0, b"-" * 64), no_digest)
+    wide = max(len(status.encode()) for status in statuses)
+    for name, place, text in [
+        ("failed-for-no-reason", 4, b"failed"),
+        ("failed-for-an-empty-reason", 4, b"failed: "),
+        ("failed-on-two-lines", 4, b"failed: out\nof memory"),
+        ("missing-for-a-reason", 2, b"missing: why"),
+        ("ok-for-a-reason", 0, b"ok: fine"),
+        ("ok-with-a-colon", 0, b"ok: "),
+    ]:
+        yield of(name, shards.put("status", wide * place, text.ljust(wide, b"\0")), "expected ok, missing, unreadable")
+    yield of("unknown-status", changed(lambda file: file["status"].__setitem__(0, b"perhaps")), "status: 'perhaps'")
     yield of("other-counts", changed(lambda file: file["status"].__setitem__(0, b"missing")), "status: {")
     yield of("value-index-swapped", shards.put("value_index", 0, struct.pack("<qq", 1, 0)), "it does not number")
     yield of("value-index-of-none", shards.put("value_index", 16, struct.pack("<q", 2)), "it does not number")
@@ -221,11 +297,11 @@ def damaged_shards(feature_set: FeatureSet, rows: list[Row], scratch: Path) -> I
     )
     # What is right in form.
     more = {"when": "check", "record": "base"}
-    ids = whole[shards.offsets["ids"] :][: 2 * width]
+    first_ids = whole[shards.offsets["ids"] :][: 2 * width]
     yield of("flipped-bit-in-a-value", shards.flipped(shards.offsets["fields/grid"] + 7), "CRC32C", **more)
     yield of("page-of-zeros", shards.put("fields/states/values", 0, bytes(48)), "CRC32C", **more)
     yield of("flipped-bit-in-a-checksum", shards.flipped(shards.offsets["crc32c"] + 2), "CRC32C", **more)
-    yield of("reordered-ids", shards.put("ids", 0, ids[width:] + ids[:width]), "CRC32C", **more)
+    yield of("reordered-ids", shards.put("ids", 0, first_ids[width:] + first_ids[:width]), "CRC32C", **more)
     yield of("swapped-rows", shards.put("fields/grid", 0, grid[1].tobytes() + grid[0].tobytes()), "CRC32C", **more)
     yield of("other-digest", shards.put("digests", 0, b"0" * 64), "CRC32C", **more)
     failed = whole.index(b"failed: out", shards.offsets["status"]) - shards.offsets["status"]

@@ -98,6 +98,35 @@ def test_a_recipe_file_that_is_none_is_refused(feature_set: FeatureSet, content:
         open_feature_set(feature_set.directory)
 
 
+GRID = {"name": "grid", "dtype": "float16", "shape": [3, 4], "is_ragged": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"note": "x"}, r"keys \["),
+        ({"details": [1]}, r"details \[1\], expected a dict"),
+        ({"details": None}, "details None, expected a dict"),
+        ({"recipe": [1]}, r"recipe \[1\], expected a dict"),
+        ({"encoder": 5}, "encoder 5, expected a str"),
+        ({"encoder": "Bad Name/.."}, "encoder name 'Bad Name/..'"),
+        ({"fingerprint": 5}, "fingerprint 5, expected a str"),
+        ({"format": True}, "format True, expected 1"),
+        ({"format": 1.0}, r"format 1\.0, expected 1"),
+        ({"fields": []}, "at least one and no name twice"),
+        ({"fields": [GRID, GRID]}, "at least one and no name twice"),
+        ({"fields": {"grid": GRID}}, "expected a list"),
+        ({"fields": [{**GRID, "unit": "px"}]}, "expected an object with the keys"),
+        ({"fields": [{**GRID, "is_ragged": "no"}]}, "is_ragged true or false"),
+    ],
+)
+def test_a_recipe_file_is_exactly_as_described_or_refused(
+    feature_set: FeatureSet, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(CorruptIndex, match=message):
+        open_feature_set(edit(feature_set, **changes))
+
+
 def test_every_flipped_bit_of_a_recipe_file_is_noticed(feature_set: FeatureSet) -> None:
     path = feature_set.directory / "recipe.json"
     content = path.read_bytes()

@@ -14,6 +14,7 @@ import pytest
 
 from sentifuse.cache.errors import DiskFull
 from sentifuse.cache.featureset import FeatureSet, create_feature_set
+from sentifuse.cache.files import sha256_of
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.cache.spec import Field, Row
 from sentifuse.cache.writer import FeatureWriter
@@ -91,6 +92,24 @@ def test_a_refused_fsync_of_file_or_folder_leaves_nothing_that_counts(
         writer.commit(writer.stage(0, wide_rows(0, 2)))
         monkeypatch.setattr(os, "fsync", full)
         check_full_then_room(wide_set, writer, lambda: None)
+
+
+def test_a_shard_whose_folder_was_refused_stays_whole_until_the_next_writer(
+    wide_set: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(directory: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with FeatureWriter(wide_set) as writer, monkeypatch.context() as patch:
+        patch.setattr("sentifuse.cache.staging.fsync_directory", full)
+        with pytest.raises(DiskFull):
+            writer.stage(0, wide_rows(0, 2))
+    assert list(wide_set.temporary.iterdir()) == []
+    (left,) = wide_set.shards.iterdir()
+    assert sha256_of(left)[:12] == left.stem.partition("-")[2]
+    with FeatureWriter(wide_set) as writer:
+        assert writer.shard_numbers == frozenset()
+    assert list(wide_set.shards.iterdir()) == []
 
 
 def test_no_room_for_the_index_keeps_the_shard(wide_set: FeatureSet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """Laws of journal and index: what was committed is there, half a line is not, and neither is believed unread."""
 
+import dataclasses
 import errno
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from sentifuse.cache.journal import (
     replace_journal,
     write_index,
 )
+from sentifuse.cache.spec import COLUMNS, Field
 
 
 def record(number: int, digest: str = "a") -> ShardRecord:
@@ -139,6 +142,34 @@ def test_a_line_that_contradicts_itself_is_refused_by_its_number(tmp_path: Path,
     path.write_bytes(shard(1).to_line() + line + shard(2).to_line())
     with pytest.raises(CorruptIndex, match=r"journal\.jsonl, line 2: .* cache repair"):
         read_journal(path)
+
+
+def test_a_line_that_names_other_datasets_than_the_set_has_is_refused_by_its_number(tmp_path: Path) -> None:
+    fields = (
+        Field(name="x", dtype="float32", shape=(2,), is_ragged=True),
+        Field(name="y", dtype="uint8", shape=()),
+    )
+    names = [*COLUMNS, "fields/x/offsets", "fields/x/values", "fields/y"]
+    path = tmp_path / "journal.jsonl"
+    append_shard(path, with_datasets(0, names))
+    append_shard(path, with_datasets(1, names))
+    assert len(read_journal(path, fields).shards) == 2
+    for wrong in (names[:-1], [*names, "fields/z"], [*names[:-1], "fields/z"], names[::-1], []):
+        path.write_bytes(with_datasets(0, names).to_line() + with_datasets(1, wrong).to_line())
+        with pytest.raises(CorruptIndex, match=r"line 2: datasets \[.*, expected \['ids'"):
+            read_journal(path, fields)
+
+
+def with_datasets(number: int, names: Sequence[str]) -> StagedShard:
+    sizes = {"ids": 3, "digests": 3 * 64, "status": 6, "value_index": 24, "batch": 12, "crc32c": 12}
+    places = tuple(
+        DatasetProof(name=name, offset_bytes=4096, size_bytes=sizes.get(name, 0), crc32c=0) for name in names
+    )
+    proof = shard(number).proof
+    return StagedShard(
+        record=dataclasses.replace(record(number), size_bytes=8192),
+        proof=ShardProof(datasets=places, row_crc32c=proof.row_crc32c, row_batch=proof.row_batch),
+    )
 
 
 def test_every_flipped_bit_of_a_journal_is_noticed(tmp_path: Path) -> None:

@@ -22,6 +22,16 @@ def test_a_set_goes_and_its_neighbours_stay(feature_set: FeatureSet, make_rows: 
     assert list(feature_set.directory.parent.iterdir()) == [neighbour]
 
 
+def test_what_parts_are_still_making_is_never_pruned(
+    feature_set: FeatureSet, make_rows: Callable[..., list[Row]]
+) -> None:
+    cache_dir = feature_set.directory.parent
+    write_current(cache_dir, {"context": "context-000000000000"}, "mine")
+    with FeatureWriter(feature_set, part=(0, 2)) as part:
+        part.commit(part.stage(0, make_rows(0, 10)))
+    assert prunable(cache_dir, [], also_unfinished=True) == ([], 0)
+
+
 def test_a_set_that_is_being_written_stays(feature_set: FeatureSet) -> None:
     with FeatureWriter(feature_set), pytest.raises(Locked):
         remove_set(feature_set.directory)

@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentifuse.cache.errors import BadRow, CacheError
-from sentifuse.cache.spec import MAX_STATUS_BYTES, Field, Row, is_finite, status_kind, status_text
+from sentifuse.cache.spec import (
+    COLUMNS,
+    MAX_STATUS_BYTES,
+    Field,
+    Row,
+    dataset_names,
+    is_finite,
+    status_kind,
+    status_text,
+)
 
 DENSE = Field(name="grid", dtype="float16", shape=(2, 3))
 RAGGED = Field(name="states", dtype="float32", shape=(4,), is_ragged=True)
@@ -15,6 +24,32 @@ RAGGED = Field(name="states", dtype="float32", shape=(4,), is_ragged=True)
 def test_a_field_survives_json() -> None:
     for field in (DENSE, RAGGED, Field(name="count", dtype="int32", shape=())):
         assert Field.from_json(field.to_json()) == field
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["grid", "float16", [2, 3], False],
+        {**DENSE.to_json(), "unit": "px"},
+        {key: value for key, value in DENSE.to_json().items() if key != "shape"},
+        {**DENSE.to_json(), "name": 5},
+        {**DENSE.to_json(), "dtype": ["float16"]},
+        {**DENSE.to_json(), "shape": "23"},
+        {**DENSE.to_json(), "shape": {"2": 3}},
+        {**DENSE.to_json(), "shape": [True, 3]},
+        {**DENSE.to_json(), "shape": [2.0, 3]},
+        {**DENSE.to_json(), "is_ragged": "no"},
+        {**DENSE.to_json(), "is_ragged": 0},
+    ],
+)
+def test_json_that_is_not_exactly_a_field_is_refused(value: object) -> None:
+    with pytest.raises((ValueError, CacheError), match="field"):
+        Field.from_json(value)
+
+
+def test_a_shard_has_its_columns_and_then_its_fields_in_order() -> None:
+    names = ["fields/states/offsets", "fields/states/values", "fields/grid"]
+    assert dataset_names([RAGGED, DENSE]) == [*COLUMNS, *names]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +98,8 @@ def test_empty_ragged_values_are_values() -> None:
         {"status": "failed", "values": None},
         {"status": "failed: ", "values": None},
         {"status": "missing: why", "values": None},
+        {"status": "missing: ", "values": None},
+        {"status": "ok: "},
         {"status": "failed: two\nlines", "values": None},
         {"status": f"failed: {'x' * 300}", "values": None},
         {"status": "missing"},

@@ -47,9 +47,30 @@ def test_a_damaged_set_is_shown_with_what_is_wrong(feature_set: FeatureSet, make
     fill(feature_set, make_rows(0, 10))
     (feature_set.directory / read_index(feature_set.index).shards[0].file).write_bytes(b"")
     (found,) = survey(feature_set.directory.parent)
-    assert (found.encoder, found.fingerprint) == ("tokens", feature_set.fingerprint[:12])
+    assert (found.encoder, found.fingerprint) == ("tokens", feature_set.fingerprint)
     assert "0 bytes, expected" in found.problem
     assert survey(feature_set.directory.parent.parent / "nothing") == []
+
+
+def test_a_set_that_nobody_committed_yet_is_no_damaged_one(feature_set: FeatureSet, make_rows: MakeRows) -> None:
+    cache_dir = feature_set.directory.parent
+    (found,) = survey(cache_dir)
+    assert (found.problem, found.rows) == ("", 0)
+    assert found.pending == "no index yet: nothing was extracted. Run: sentifuse extract --dataset mvsa_single"
+    with FeatureWriter(feature_set, part=(0, 2)) as part:
+        part.commit(part.stage(0, make_rows(0, 10)))
+        (found,) = survey(cache_dir)
+        assert found.problem == ""
+        assert "parts 0 of 2 are at work or have finished, with 1 shards so far" in found.pending
+        assert "sentifuse cache commit --dataset mvsa_single" in found.pending
+        assert found.to_json()["pending"] == found.pending
+    fill(feature_set)
+    (found,) = survey(cache_dir)
+    assert (found.pending, found.problem, found.rows) == ("", "", 10)
+    feature_set.index.unlink()
+    (found,) = survey(cache_dir)
+    assert found.pending == ""
+    assert "not there" in found.problem
 
 
 def test_a_name_means_one_set(feature_set: FeatureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

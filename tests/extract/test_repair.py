@@ -15,13 +15,15 @@ from sentifuse import ResourceError
 from sentifuse.cache.checkup.faults import ROWS
 from sentifuse.cache.errors import FingerprintMismatch
 from sentifuse.cache.featureset import open_feature_set
+from sentifuse.cache.interchange.exporting import export_features
+from sentifuse.cache.interchange.importing import import_features
 from sentifuse.cache.journal import StagedShard, read_journal
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.data.prepare import prepare
 from sentifuse.extract.errors import MissingModel, ModelsMissing
 from sentifuse.extract.job import ExtractRequest, resolve
 from sentifuse.extract.profile import load_profile
-from sentifuse.extract.repair import SetRepair, repair, verify_set
+from sentifuse.extract.repair import SetRepair, find_expected, repair, verify_set
 from sentifuse.extract.runner import run
 
 COUNT = 30
@@ -160,16 +162,44 @@ def test_files_and_columns_are_mended_without_a_model(extracted: Extracted, forw
     assert result.repaired.files == ("index.json", "recipe.json")
 
 
-def test_with_everything_lost_what_cannot_be_recognised_is_extracted_to_the_same_bytes(extracted: Extracted) -> None:
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_with_everything_lost_all_comes_back_to_the_same_bytes(extracted: Extracted, is_readable: bool) -> None:
     folder = extracted.folders["tokens"]
-    extracted.flip("tokens", "states")
+    if is_readable:
+        extracted.flip("tokens", "states")
+    else:
+        extracted.shard("tokens")[0].write_bytes(b"")
     for name in ("recipe.json", "index.json", "journal.jsonl"):
         (folder / name).write_bytes((folder / name).read_bytes()[:50])
     result = extracted.repair("tokens")
     assert (result.after.faults, result.error) == ((), None)
-    assert extracted.files() == extracted.whole
-    assert result.extracted is not None
-    assert result.extracted.computed == SHARD_ROWS
+    found, whole = extracted.files(), dict(extracted.whole)
+    if is_readable:  # the index had to say for a while that the shard is another
+        assert found.pop(folder / "index.json") != whole.pop(folder / "index.json")
+    assert found == whole
+    if is_readable:  # seven rows prove themselves
+        assert [(shard.outcome, shard.kept) for shard in result.repaired.shards] == [("restored", SHARD_ROWS - 1)]
+    else:
+        assert result.extracted is not None
+        assert result.extracted.computed == SHARD_ROWS
+
+
+def test_rows_that_came_back_from_an_export_are_made_again(extracted: Extracted, tmp_path: Path) -> None:
+    """An export knows no batches; its rows are no less ours."""
+    folder = extracted.folders["tokens"]
+    export_features(FeatureReader(folder), tmp_path / "out", format_name="npz")
+    expected = find_expected(extracted.artifacts, "mvsa_single", "tokens")
+    assert expected is not None
+    shutil.rmtree(folder)
+    digests = {row_id: digest for row_id, (digest, _) in expected.items()}
+    import_features(tmp_path / "out", format_name="npz", cache_dir=folder.parent, digests=digests)
+    (shard,) = read_journal(folder / "journal.jsonl").shards
+    assert set(shard.proof.row_batch.tolist()) == {-1}
+    extracted.flip("tokens", "states", rows=(0, 5))
+    result = extracted.repair("tokens")
+    assert (result.after.faults, result.error) == ((), None)
+    assert [(shard.kept, shard.recomputed, shard.gone) for shard in result.repaired.shards] == [(COUNT - 2, 2, ())]
+    FeatureReader(folder).prove()
 
 
 def test_a_shard_that_is_gone_is_extracted_again_to_the_same_bytes(extracted: Extracted, forwards: list[int]) -> None:

@@ -13,8 +13,9 @@ import pytest
 from sentifuse.cache.checksum import seal
 from sentifuse.cache.checkup.mend import Repaired, repair
 from sentifuse.cache.checkup.salvage import LostBatch
+from sentifuse.cache.compact import compact
 from sentifuse.cache.errors import CorruptIndex, FutureVersion, Locked
-from sentifuse.cache.featureset import FeatureSet, open_feature_set
+from sentifuse.cache.featureset import FeatureSet, create_feature_set, open_feature_set
 from sentifuse.cache.fingerprint import canonical_json
 from sentifuse.cache.journal import read_index, read_journal
 from sentifuse.cache.reader import FeatureReader
@@ -131,6 +132,22 @@ def test_journal_and_index_both_lost_come_back_from_the_shards(store: Any) -> No
     (store.directory / "journal.jsonl").write_bytes(b"\0" * 100)
     assert not mend(store).after.faults
     assert store.files() == store.whole
+
+
+def test_after_a_compaction_whose_clearing_was_cut_short_no_old_shard_comes_back(store: Any) -> None:
+    changed = dataclasses.replace(store.rows["pair é0"], values=store.rows["pair é1"].values)
+    with FeatureWriter(store.feature_set) as writer:
+        writer.commit(writer.stage(3, [changed]))
+    compact(store.feature_set, shard_rows=200)
+    (kept,) = read_index(store.feature_set.index).shards
+    for name in store.shards:
+        store.put(name, store.whole[name])
+    store.put("index.json", b"\0" * 300)
+    result = mend(store, expected={**store.expected, changed.id: (changed.digest, "ok")})
+    assert (result.files, result.shards, result.after.faults) == (("index.json",), (), ())
+    assert read_index(store.feature_set.index).shards == (kept,)
+    found = FeatureReader(store.directory).value(changed.id, "grid")
+    assert found.tobytes() == changed.values["grid"].tobytes()
 
 
 def test_all_three_lost_come_back_but_for_the_details(store: Any) -> None:
@@ -273,8 +290,10 @@ def test_without_an_encoder_everything_else_is_mended(store: Any) -> None:
     assert store.files() == store.whole
 
 
-def test_rows_of_another_program_stay_damaged_and_say_so(feature_set: FeatureSet, make_rows: Any) -> None:
-    rows = make_rows(0, 10)  # batch -1
+def test_rows_of_another_program_stay_damaged_and_say_so(cache_dir: Path, store: Any, make_rows: Any) -> None:
+    recipe, fields = {"encoder": "tokens", "imported": {"format": "npz"}}, store.feature_set.fields
+    feature_set = create_feature_set(cache_dir, encoder="tokens", recipe=recipe, fields=fields)
+    rows = make_rows(0, 10)
     with FeatureWriter(feature_set) as writer:
         staged = writer.stage(0, rows)
         writer.commit(staged)
@@ -288,6 +307,76 @@ def test_rows_of_another_program_stay_damaged_and_say_so(feature_set: FeatureSet
     assert "import again" in result.shards[0].reason
     assert path.read_bytes() == bytes(content)
     assert {fault.remedy for fault in result.after.faults} == {"import"}
+
+
+def test_rows_of_ours_without_a_batch_are_made_again_in_their_place(feature_set: FeatureSet, make_rows: Any) -> None:
+    """An export of our own features comes back without batches: those rows are no less ours."""
+    rows = {row.id: row for row in make_rows(0, 10)}
+    with FeatureWriter(feature_set) as writer:
+        staged = writer.stage(0, list(rows.values()))
+        writer.commit(staged)
+    path = feature_set.directory / staged.file
+    whole = path.read_bytes()
+    place = next(place for place in staged.proof.datasets if place.name == "fields/grid")
+    path.write_bytes(
+        whole[: place.offset_bytes] + bytes([whole[place.offset_bytes] ^ 1]) + whole[place.offset_bytes + 1 :]
+    )
+    asked: list[LostBatch] = []
+
+    def recompute(feature_set: FeatureSet, batches: Sequence[LostBatch]) -> list[Row]:
+        asked.extend(batches)
+        return [rows[row_id] for batch in batches for row_id in batch.ids]
+
+    expected = {row.id: (row.digest, row.status) for row in rows.values()}
+    result = repair(feature_set.directory, expected=expected, recompute=recompute)
+    assert [(shard.outcome, shard.recomputed) for shard in result.shards] == [("restored", 1)]
+    assert [(batch.ids, batch.had_values) for batch in asked] == [(("pair é0",), True)]
+    assert result.after.faults == ()
+    assert path.read_bytes() == whole
+
+
+def test_a_sealed_line_that_says_what_the_file_does_not_is_made_anew_from_the_file(store: Any) -> None:
+    lines = store.whole["journal.jsonl"].splitlines()
+    value = json.loads(lines[0])
+    del value["crc32c"]
+    places = [[name, offset, size, crc] for name, offset, size, crc in value["datasets"]]
+    for wrong in (
+        {"row_crc32c": value["row_batch"]},
+        {"row_batch": value["row_crc32c"]},
+        {"datasets": [[name, 0, size, crc] for name, _, size, crc in places]},
+        {"datasets": [["ids", *places[0][1:3], 5], *places[1:]]},
+        {"datasets": places[:3]},
+        {"datasets": [["bogus", 0, 8, None]]},
+    ):
+        store.put("journal.jsonl", b"\n".join([canonical_json(seal({**value, **wrong})), *lines[1:], b""]))
+        result = mend(store)
+        assert {fault.file for fault in result.before.faults} == {"journal.jsonl"}
+        assert result.files == ("journal.jsonl",)
+        assert (result.shards, result.after.faults, store.asked) == ((), (), [])
+        assert store.files() == store.whole
+
+
+def test_with_journal_and_index_lost_the_rows_of_a_damaged_shard_prove_themselves(store: Any) -> None:
+    for name in ("index.json", "journal.jsonl"):
+        (store.directory / name).unlink()
+    name = first_shard(store)
+    _, batch, _, ranges = list(store.places(name))[5]
+    content = bytearray(store.whole[name])
+    content[ranges[0][0]] ^= 1
+    store.put(name, bytes(content))
+    result = mend(store, recompute=None)
+    assert [(shard.outcome, shard.kept) for shard in result.shards] == [("left", 29)]
+    # Nothing but the row itself bore its id out.
+    assert [(fault.part, fault.rows) for fault in result.after.faults] == [("rows", ("row 6",))]
+    assert store.files()[name] == bytes(content)
+    result = mend(store)
+    assert [(shard.outcome, shard.kept, shard.recomputed) for shard in result.shards] == [("restored", 29, 1)]
+    assert [lost.number for lost in store.asked] == [batch]
+    assert result.after.faults == ()
+    found, expected = dict(store.files()), dict(store.whole)
+    assert found.pop("index.json") != expected.pop("index.json")  # it had to say for a while that the shard is another
+    assert found == expected
+    assert read_index(store.feature_set.index).shards == tuple(shard.record for shard in store.shards.values())
 
 
 def test_a_dry_run_says_what_would_be_done_and_touches_nothing(store: Any, damages: Damages) -> None:

@@ -11,6 +11,7 @@ def test_reading_ends_where_the_file_does(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"0123456789")
     file = RawFile(tmp_path / "x")
     assert (file.size_bytes, file.read(2, 3), file.read(8, 100), file.read(50, 1)) == (10, b"234", b"89", b"")
+    assert file.bytes_read == 5
     file.close()
     file.close()
     assert file.read(0, 5) == b""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sentifuse.cache.checkup.salvage import Salvage
-from sentifuse.cache.featureset import FeatureSet
+from sentifuse.cache.featureset import FeatureSet, create_feature_set
 from sentifuse.cache.journal import StagedShard
 from sentifuse.cache.spec import NO_BATCH, Row
 from sentifuse.cache.writer import FeatureWriter
@@ -190,7 +190,13 @@ def test_rows_in_distrust_are_lost_although_they_fit(store: Any) -> None:
         assert not saved.fits(1, store.rows["pair é2"])
 
 
-def test_rows_that_no_batch_made_cannot_be_made_again(feature_set: FeatureSet, make_rows: Any) -> None:
+@pytest.mark.parametrize("by_another_program", [True, False])
+def test_the_recipe_says_whether_rows_without_a_batch_can_be_made_again(
+    cache_dir: Path, store: Any, make_rows: Any, by_another_program: bool
+) -> None:
+    recipe = {"encoder": "tokens", "imported": {"format": "npz"}} if by_another_program else {"encoder": "tokens"}
+    fields = store.feature_set.fields
+    feature_set = create_feature_set(cache_dir, encoder="tokens", recipe=recipe, fields=fields)
     rows = make_rows(0, 5)
     with FeatureWriter(feature_set) as writer:
         staged = writer.stage(0, rows)
@@ -202,6 +208,18 @@ def test_rows_that_no_batch_made_cannot_be_made_again(feature_set: FeatureSet, m
     path.write_bytes(bytes(content))
     expected = {row.id: (row.digest, row.status) for row in rows}
     with Salvage(feature_set, staged, expected) as saved:
-        assert [saved.is_imported(position) for position in saved.lost] == [True]
-        assert list(saved.lost_batches()) == []
+        assert (saved.is_imported, saved.lost) == (by_another_program, (0,))
+        batches = list(saved.lost_batches())
         assert {int(number) for number in saved.batches} == {NO_BATCH}
+    found = [(batch.number, batch.ids, batch.wanted, batch.had_values) for batch in batches]
+    assert found == ([] if by_another_program else [(NO_BATCH, (rows[0].id,), (rows[0].id,), True)])
+
+
+def test_rows_of_unknown_batches_go_in_batches_of_some_size(feature_set: FeatureSet, make_row: Any) -> None:
+    rows = [make_row(f"p{number}", number) for number in range(70)]
+    with FeatureWriter(feature_set) as writer:
+        staged = writer.stage(0, rows)
+        writer.commit(staged)
+    (feature_set.directory / staged.file).write_bytes(b"")
+    with Salvage(feature_set, staged, {row.id: (row.digest, "ok") for row in rows}) as saved:
+        assert [len(batch.ids) for batch in saved.lost_batches()] == [32, 32, 6]

@@ -4,6 +4,7 @@ import json
 import random
 from typing import Any
 
+import crc32c
 import pytest
 
 from sentifuse.cache.checksum import seal, unseal
@@ -39,6 +40,54 @@ def test_in_a_long_line_too() -> None:
     text = canonical_json(seal(value))
     for place in (3, 150, 8 * 10_000, 8 * len(text) - 5):
         assert unflip(turned(text, place), lambda found: unseal(json.loads(found))) == (text, value)
+
+
+def test_every_bit_of_a_recipe_like_text_is_turned_back() -> None:
+    value = {"details": {"path": '/a b/"c": d', "none": [], "é": {}}, "format": 1, "recipe": {"x": [1, 2.5], "y": ""}}
+    text = json.dumps(seal(value), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+    def exact(found: bytes) -> Any:
+        if found != text:
+            raise ValueError("another text")
+        return unseal(json.loads(found))
+
+    for place in range(8 * len(text)):
+        assert unflip(turned(text, place), exact) == (text, value)
+
+
+@pytest.mark.parametrize("damage", ["none", "one bit", "three bytes"])
+def test_the_work_grows_with_the_length_and_parsing_does_not(monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    """Damage that is no single bit must not cost more than damage that is."""
+    summed = []
+
+    def counting(data: bytes, value: int = 0, plain: Any = crc32c.crc32c) -> int:
+        summed.append(len(data))
+        return int(plain(data, value))
+
+    monkeypatch.setattr("sentifuse.cache.checkup.unflip.crc32c.crc32c", counting)
+    for count in (1_000, 100_000):
+        content = bytearray(canonical_json(seal({"b": 1, "row_crc32c": "x" * count})))
+        middle = len(content) // 2
+        if damage == "one bit":
+            content[middle] ^= 4
+        elif damage == "three bytes":
+            content[middle : middle + 3] = b"abc"
+        parsed: list[bytes] = []
+        summed.clear()
+
+        def refuse(found: bytes, parsed: list[bytes] = parsed) -> None:
+            parsed.append(found)
+            raise ValueError
+
+        assert unflip(bytes(content), refuse) is None
+        assert len(parsed) <= 3
+        assert sum(summed) <= 4 * len(content)
+
+
+@pytest.mark.parametrize("text", [CANONICAL, PRETTY], ids=["line", "pretty"])
+def test_a_text_cut_short_anywhere_is_nothing_to_guess_at(text: bytes) -> None:
+    for length in range(len(text)):
+        assert unflip(text[:length], parse) is None
 
 
 def test_more_than_one_bit_is_nothing_to_guess_at() -> None:

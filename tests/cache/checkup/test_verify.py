@@ -1,5 +1,6 @@
 """Laws of a check: every damage is named by file, part and row; what a writer is doing meanwhile is none."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from sentifuse.cache import shard_file
 from sentifuse.cache.checksum import seal
 from sentifuse.cache.checkup.faults import FILE, METADATA, ROWS, Fault
+from sentifuse.cache.checkup.mend import repair
 from sentifuse.cache.checkup.verify import shard_bytes, verify
 from sentifuse.cache.featureset import FeatureSet, create_feature_set
 from sentifuse.cache.files import sha256_of
@@ -313,6 +315,41 @@ def test_random_bytes_in_any_files_are_faults_and_never_an_error(store: Any) -> 
         assert set(hit) - found <= (set(store.shards) if {"index.json", "journal.jsonl"} <= set(hit) else set())
         for name, content in store.whole.items():
             store.put(name, content)
+
+
+def imported_set(cache_dir: Path, store: Any, rows: list[Row]) -> FeatureSet:
+    recipe, fields = {"encoder": "tokens", "imported": {"format": "npz"}}, store.feature_set.fields
+    found = create_feature_set(cache_dir, encoder="tokens", recipe=recipe, fields=fields)
+    with FeatureWriter(found) as writer:
+        writer.commit(writer.stage(0, rows))
+    return found
+
+
+def test_a_row_of_zeros_that_another_program_made_is_a_remark(cache_dir: Path, store: Any, make_row: Any) -> None:
+    row = make_row("a", 1)
+    zeros = {name: np.zeros_like(value) for name, value in row.values.items()}
+    found = imported_set(cache_dir, store, [dataclasses.replace(row, values=zeros), make_row("b", 2)])
+    report = verify(found.directory)
+    assert report.faults == ()
+    assert "1 imported rows are all zeros: a" in report.remarks[0]
+    assert repair(found.directory).shards == ()
+
+
+def test_what_an_imported_set_lacks_is_for_an_import(cache_dir: Path, store: Any, make_row: Any) -> None:
+    found = imported_set(cache_dir, store, [make_row("a", 1)])
+    (fault,) = verify(found.directory, expected={"a": (make_row("a", 1).digest, "ok"), "b": ("", "missing")}).faults
+    assert (fault.file, fault.rows, fault.remedy) == ("manifest", ("b",), "import")
+    assert repair(found.directory, expected={"b": ("", "missing")}).files == ()
+
+
+def test_bytes_that_are_read_again_are_counted_again(store: Any) -> None:
+    name = min(store.shards)
+    _, _, _, spans = next(iter(store.places(name)))
+    content = bytearray(store.whole[name])
+    content[spans[0][0]] ^= 1
+    store.put(name, bytes(content))
+    total = shard_bytes(store.directory)
+    assert total < verify(store.directory).bytes_read <= 2 * total
 
 
 def test_nothing_is_written(store: Any) -> None:

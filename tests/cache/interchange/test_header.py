@@ -58,7 +58,7 @@ def change(folder: Path, **values: object) -> None:
     [
         ({"recipe": {"x": 2}}, "the recipe's fingerprint is"),
         ({"format": "other"}, "expected 'sentifuse-export'"),
-        ({"fields": [{"name": "x"}]}, "KeyError"),
+        ({"fields": [{"name": "x"}]}, "expected an object with the keys"),
         ({"files": [{"file": "../0", "rows": 1, "sha256": ""}]}, "expected a plain name"),
         ({"files": [{"file": "0", "rows": "1", "sha256": ""}]}, "expected a plain name"),
         ({"files": [{"file": "0", "rows": 1, "sha256": "00"}]}, "changed or cut short"),

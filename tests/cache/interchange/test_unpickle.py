@@ -3,6 +3,9 @@
 import collections
 import os
 import pickle
+import subprocess
+import sys
+import tracemalloc
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -146,6 +149,104 @@ def test_a_container_in_itself_and_a_deep_one_are_refused() -> None:
     for data in (itself, deep):
         with pytest.raises(BadSource, match="nested deeper"):
             load(pickle.dumps(data))
+
+
+def keys_of(made: bytes) -> dict[str, bytes]:
+    """Every way in which a pickle makes something, that a piece of it left on its stack, a key."""
+    return {
+        "one key": b"}" + made + b"K\x01s.",
+        "keys": b"}(K\x01K\x02" + made + b"K\x01u.",
+        "dict": b"(" + made + b"K\x01d.",
+        "ordered dict": b"ccollections\nOrderedDict\n(((" + made + b"K\x01tltR.",
+        "set": b"cbuiltins\nset\n(](" + made + b"etR.",
+        "members": b"\x80\x04\x8f(" + made + b"\x90.",
+        "frozen set": b"\x80\x04(" + made + b"\x91.",
+        "frozen set in a set": b"\x80\x04\x8f((" + made + b"\x91\x90.",
+    }
+
+
+DEEP = 100_000
+HOSTILE_KEYS = {
+    "tuples of one": b")" + b"\x85" * DEEP,
+    "tuples of two": b")" + b"K\x01\x86" * DEEP,
+    "tuples from marks": b"(" * DEEP + b"t" * DEEP,
+    "through the memo": b")" + b"\x85q\x000h\x00" * DEEP,
+    "each twice": b")" + b"2\x86" * 60,
+    "each twice through the memo": b")" + b"\x94h\x00\x86" + b"\x942\x86" * 60,
+    "frozen sets of tuples": b")" + b"q\x000(h\x00K\x01\x86\x91" * 60,
+}
+
+LOADER = """
+import io, sys
+from pathlib import Path
+from sentifuse.cache.errors import BadSource
+from sentifuse.cache.interchange.unpickle import load_pickle
+for line in sys.stdin:
+    try:
+        load_pickle(io.BytesIO(bytes.fromhex(line)), Path("features.pkl"))
+    except BadSource as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("name", HOSTILE_KEYS)
+def test_a_key_that_goes_too_deep_or_too_wide_is_refused_before_it_is_hashed(name: str) -> None:
+    # Elsewhere, since a hash in C ends the whole process, or never ends.
+    contents = keys_of(HOSTILE_KEYS[name])
+    lines = "\n".join(content.hex() for content in contents.values())
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER], input=lines, capture_output=True, text=True, timeout=120, check=False
+    )
+    found = [line for line in done.stdout.splitlines() if "more than 64 parts" in line]
+    assert (done.returncode, len(found)) == (0, len(contents)), done.stdout + done.stderr
+
+
+def test_a_bytearray_comes_back() -> None:
+    assert load(pickle.dumps({"x": bytearray(b"abc")}, protocol=5)) == {"x": bytearray(b"abc")}
+
+
+def test_small_tuples_and_frozen_sets_are_keys() -> None:
+    key = ("clip", 3, ("a", 2.5, None, True, b"x"))
+    data = {key: 1, "members": {(1, 2), (3,)}, "ordered": collections.OrderedDict([(("a", 1), 2)])}
+    for protocol in range(6):
+        assert load(pickle.dumps(data, protocol=protocol)) == data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cnumpy\ndtype\n(" + HOSTILE_KEYS["each twice"] + b"tR.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n"
+        + HOSTILE_KEYS["each twice"]
+        + b"cnumpy\ndtype\n(S'f4'\ntRI00\nS'x'\ntb.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n("
+        + b"I9\n" * 65
+        + b"tcnumpy\ndtype\n(S'f4'\ntRI00\nS'x'\ntb.",
+        b"c_codecs\nencode\n(S'x'\n" + HOSTILE_KEYS["each twice"] + b"tR.",
+        HOSTILE_KEYS["each twice"] + b"Q.",
+    ],
+    ids=["dtype", "shape", "rank", "encoding", "persistent"],
+)
+def test_a_message_shows_nothing_that_has_no_end(content: bytes) -> None:
+    with pytest.raises(BadSource, match=r"features\.pkl") as caught:
+        load(content)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("opcode", [b"\x8e", b"\x8d", b"\x96", b"\x95"], ids=["bytes", "text", "bytearray", "frame"])
+def test_bytes_that_are_not_there_take_no_memory(opcode: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadSource):
+            load(b"\x80\x05" + opcode + (1 << 28).to_bytes(8, "little") + b"x.")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_error_without_words_is_named() -> None:
+    with pytest.raises(BadSource, match=r"\(EOFError\)"):
+        load(b"")
 
 
 def test_a_container_that_doubles_at_each_level_is_read_once() -> None:
