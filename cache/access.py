@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentifuse.cache.errors import CorruptShard, Unreadable, reading
-from sentifuse.cache.journal import ShardRecord
+from sentifuse.cache.record import ShardRecord
 from sentifuse.cache.shard import DatasetPlace, FieldPlace
 from sentifuse.cache.spec import Array
 

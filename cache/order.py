@@ -11,17 +11,9 @@ from pathlib import Path
 
 from sentifuse.cache.errors import CorruptIndex, CorruptShard, reading, writing
 from sentifuse.cache.featureset import FeatureSet
-from sentifuse.cache.journal import (
-    SHARD_NAME,
-    Index,
-    Journal,
-    ShardRecord,
-    StagedShard,
-    effective,
-    read_index,
-    read_journal,
-)
+from sentifuse.cache.journal import Index, Journal, read_index, read_journal
 from sentifuse.cache.lock import WriterLock
+from sentifuse.cache.record import SHARD_NAME, ShardRecord, StagedShard, effective
 from sentifuse.cache.shard import corrupt, prove_shard
 
 __all__ = ["PART_FILE", "Order", "clear_away", "find_order", "find_parts", "is_there", "split_by_presence"]

@@ -20,7 +20,8 @@ from sentifuse.cache.access import HeldFiles, MappedFiles, ShardFiles, merge_ran
 from sentifuse.cache.checksum import row_crc32c
 from sentifuse.cache.errors import CacheError, CorruptShard, FingerprintMismatch, NotStored
 from sentifuse.cache.featureset import FeatureSet, open_feature_set
-from sentifuse.cache.journal import Index, ShardRecord, read_index
+from sentifuse.cache.journal import Index, read_index
+from sentifuse.cache.record import ShardRecord
 from sentifuse.cache.shard import FieldPlace, corrupt, read_layout
 from sentifuse.cache.spec import Array, Field
 

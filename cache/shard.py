@@ -20,7 +20,7 @@ from sentifuse.cache.checksum import crc32c_of
 from sentifuse.cache.errors import CacheError, CorruptShard, FingerprintMismatch, FutureVersion
 from sentifuse.cache.featureset import FeatureSet
 from sentifuse.cache.files import sha256_of
-from sentifuse.cache.journal import DatasetProof, ShardProof, ShardRecord, StagedShard
+from sentifuse.cache.record import DatasetProof, ShardProof, ShardRecord, StagedShard
 from sentifuse.cache.shard_file import positions, text_attributes
 from sentifuse.cache.spec import (
     ALIGNMENT_BYTES,

@@ -15,7 +15,7 @@ import numpy as np
 from sentifuse.cache.checksum import crc32c_of, row_crc32c
 from sentifuse.cache.featureset import FeatureSet
 from sentifuse.cache.fingerprint import canonical_json
-from sentifuse.cache.journal import DatasetProof, ShardProof
+from sentifuse.cache.record import DatasetProof, ShardProof
 from sentifuse.cache.sink import Sink
 from sentifuse.cache.spec import (
     ALIGNMENT_BYTES,

@@ -16,7 +16,7 @@ import numpy as np
 from sentifuse.cache.errors import BadRow, writing
 from sentifuse.cache.featureset import FeatureSet
 from sentifuse.cache.files import fsync_directory, sha256_of
-from sentifuse.cache.journal import ShardRecord, StagedShard
+from sentifuse.cache.record import ShardRecord, StagedShard
 from sentifuse.cache.shard_file import write_shard_file
 from sentifuse.cache.spec import ALIGNMENT_BYTES, DIGEST_BYTES, MAX_STATUS_BYTES, Row, is_finite
 

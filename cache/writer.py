@@ -10,19 +10,10 @@ from types import TracebackType
 from sentifuse.cache.errors import CacheError, CorruptIndex, Locked, writing
 from sentifuse.cache.featureset import FeatureSet
 from sentifuse.cache.files import make_directory
-from sentifuse.cache.journal import (
-    Index,
-    Journal,
-    ShardRecord,
-    StagedShard,
-    append_shard,
-    effective,
-    read_journal,
-    replace_journal,
-    write_index,
-)
+from sentifuse.cache.journal import Index, Journal, append_shard, read_journal, replace_journal, write_index
 from sentifuse.cache.lock import WriterLock
 from sentifuse.cache.order import Part, clear_away, find_order, find_parts, is_there, split_by_presence
+from sentifuse.cache.record import ShardRecord, StagedShard, effective
 from sentifuse.cache.shard import corrupt, read_layout
 from sentifuse.cache.spec import Row
 from sentifuse.cache.staging import stage_shard

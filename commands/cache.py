@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Tools of the feature cache.", no_args_is_help=True)
 
-DEFAULT_SHARD_ROWS = 1024  # of a set that does not say how it was cut
 SHOWN = 60  # characters of a recipe's value in a line
 
 Encoders = Annotated[
@@ -39,7 +38,7 @@ def info(
     debug: options.Debug = False,
 ) -> None:
     """Sizes, rows, statuses, fingerprints and recipes of the stored feature sets."""
-    chosen = _names(encoders)
+    chosen = options.split_names(encoders)
     found = [one for one in _surveys(artifacts, dataset) if not chosen or one.encoder in chosen]
     if not found:
         raise _nothing(artifacts, dataset, chosen)
@@ -142,14 +141,15 @@ def compact(
     """Rewrite feature sets without the rows that later shards replaced. Recomputes nothing."""
     from sentifuse.cache.compact import compact as compact_set
     from sentifuse.cache.reader import FeatureReader
+    from sentifuse.extract.plan import SHARD_ROWS
 
     output = Output(as_json=as_json)
     name = _dataset(output, artifacts, dataset)
-    chosen = _names(encoders) or _current_encoders(artifacts, name)
+    chosen = options.split_names(encoders) or _current_encoders(artifacts, name)
     done: dict[str, Any] = {}
     lines = []
     for feature_set in _feature_sets(artifacts, name, chosen):
-        shard_rows = int(feature_set.details.get("shard_rows", DEFAULT_SHARD_ROWS))
+        shard_rows = int(feature_set.details.get("shard_rows", SHARD_ROWS))
         total = 0 if dry_run else len(FeatureReader(feature_set))
         with output.progress(f"compacting {feature_set.encoder}", total, "rows") as advance:
             result = compact_set(feature_set, shard_rows=shard_rows, is_dry=dry_run, progress=advance)
@@ -183,8 +183,8 @@ def prune(
         unfinished += kept
     if unfinished:
         output.note(
-            f"{unfinished} not used either, but half-made, or of a dataset of which no extraction has finished: they "
-            "stay (--unfinished takes half-made ones too)"
+            f"{unfinished} feature sets that nothing uses stay: half-made, or of a dataset of which no extraction has "
+            "finished (--unfinished takes the half-made ones too)"
         )
     names = [f"{one.dataset}/{one.directory.name}" for one in unused]
     for one, name in zip(unused, names, strict=True):
@@ -194,7 +194,9 @@ def prune(
     for one in unused:
         remove_set(one.directory)
     freed = sum(one.size_bytes for one in unused)
-    line = f"{len(unused)} feature sets removed, {freed / 1e6:,.1f} MB freed" if unused else "every feature set is used"
+    line = f"{len(unused)} feature sets removed, {freed / 1e6:,.1f} MB freed"
+    if not unused:
+        line = "nothing to remove" if unfinished else "every feature set is used"
     output.result({"removed": names, "freed_bytes": freed}, [line])
 
 
@@ -210,10 +212,6 @@ def _dataset(output: Output, artifacts: Path, dataset: str | None) -> str:
     name, why = dataset_or_last(artifacts, dataset)
     output.note(f"dataset {name} ({why})")
     return name
-
-
-def _names(encoders: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in encoders.split(",") if part.strip()) if encoders else ()
 
 
 def _current_encoders(artifacts: Path, dataset: str) -> tuple[str, ...]:

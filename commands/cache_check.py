@@ -212,7 +212,7 @@ def _choose(output: Output, cache_dir: Path, encoders: str | None, *, all_sets: 
     from sentifuse.cache.current import read_current
     from sentifuse.cache.errors import CorruptIndex, NoFeatures
 
-    names = [part.strip() for part in encoders.split(",") if part.strip()] if encoders else []
+    names = list(options.split_names(encoders))
     folders = sorted(path for path in cache_dir.glob("*") if path.is_dir() and _SET_FOLDER.fullmatch(path.name))
     if not all_sets:
         try:

@@ -78,7 +78,7 @@ def import_features(
         id_prefix=id_prefix,
         arrays=tuple(_named(text) for text in field or ()),
         lengths=lengths,
-        splits=tuple(part.strip() for part in splits.split(",") if part.strip()) if splits else (),
+        splits=options.split_names(splits),
     )
     with output.progress(f"importing into {name}", len(inputs), "rows") as advance:
         summary = import_features(

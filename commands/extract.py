@@ -68,7 +68,7 @@ def extract(
         artifacts=artifacts,
         dataset=name,
         profile=chosen,
-        encoders=tuple(part.strip() for part in encoders.split(",") if part.strip()) if encoders else (),
+        encoders=options.split_names(encoders),
         weights=tuple(weights or ()),
         device=device,
         precision=precision,

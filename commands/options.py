@@ -54,3 +54,12 @@ Protocol = Annotated[
 ]
 
 ARTIFACTS = Path("artifacts")
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """The names in a list separated by commas; none of nothing.
+
+    >>> split_names(" tokens, regions,"), split_names(None)
+    (('tokens', 'regions'), ())
+    """
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

@@ -17,16 +17,9 @@ from sentifuse.cache.checkup.recognise import adopt, adopt_damaged, feature_set_
 from sentifuse.cache.checkup.unflip import unflip
 from sentifuse.cache.errors import CacheError
 from sentifuse.cache.featureset import RECIPE_FILE, FeatureSet, parse_recipe
-from sentifuse.cache.journal import (
-    SHARD_NAME,
-    Index,
-    ShardProof,
-    ShardRecord,
-    StagedShard,
-    parse_index,
-    parse_line,
-)
+from sentifuse.cache.journal import Index, parse_index, parse_line
 from sentifuse.cache.order import PART_FILE, find_parts
+from sentifuse.cache.record import SHARD_NAME, ShardProof, ShardRecord, StagedShard
 from sentifuse.cache.spec import FORMAT_VERSION, Field
 
 __all__ = ["Evidence", "Witness", "reason_of", "weigh"]

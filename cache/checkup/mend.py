@@ -18,8 +18,9 @@ from sentifuse.cache.checkup.verify import verify
 from sentifuse.cache.errors import CorruptIndex, FutureVersion
 from sentifuse.cache.featureset import RECIPE_FILE, FeatureSet, open_feature_set, write_recipe
 from sentifuse.cache.files import make_directory, replace_file, sha256_of
-from sentifuse.cache.journal import Index, Journal, ShardRecord, StagedShard, replace_journal, write_index
+from sentifuse.cache.journal import Index, Journal, replace_journal, write_index
 from sentifuse.cache.lock import WriterLock
+from sentifuse.cache.record import ShardRecord, StagedShard
 from sentifuse.cache.spec import NO_BATCH, Row
 from sentifuse.cache.staging import stage_shard
 from sentifuse.cache.writer import FeatureWriter

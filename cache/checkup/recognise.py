@@ -14,7 +14,7 @@ from sentifuse.cache.errors import CacheError
 from sentifuse.cache.featureset import FeatureSet
 from sentifuse.cache.files import sha256_of
 from sentifuse.cache.fingerprint import fingerprint as fingerprint_of
-from sentifuse.cache.journal import SHARD_NAME, ShardProof, ShardRecord, StagedShard
+from sentifuse.cache.record import SHARD_NAME, ShardProof, ShardRecord, StagedShard
 from sentifuse.cache.shard import proof_of, prove_shard, read_layout
 from sentifuse.cache.spec import DTYPES, FORMAT_NAME, Field, status_kind
 

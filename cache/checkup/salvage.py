@@ -17,7 +17,7 @@ from sentifuse.cache.checksum import crc32c_of, row_crc32c
 from sentifuse.cache.checkup.guess import Candidates, Expected, guess_value_rows
 from sentifuse.cache.checkup.raw import RawFile, decoded, encoded
 from sentifuse.cache.featureset import FeatureSet
-from sentifuse.cache.journal import StagedShard
+from sentifuse.cache.record import StagedShard
 from sentifuse.cache.shard_file import positions
 from sentifuse.cache.spec import NO_BATCH, Array, Field, Row, dataset_names
 

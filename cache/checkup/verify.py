@@ -20,7 +20,7 @@ from sentifuse.cache.checkup.salvage import Salvage, is_imported
 from sentifuse.cache.checkup.scan import Scan, scan
 from sentifuse.cache.errors import CacheError, CorruptShard, FingerprintMismatch, FutureVersion
 from sentifuse.cache.featureset import FeatureSet
-from sentifuse.cache.journal import ShardProof, StagedShard
+from sentifuse.cache.record import ShardProof, StagedShard
 from sentifuse.cache.shard import ShardLayout, proof_of, read_layout
 from sentifuse.cache.spec import Array
 

@@ -22,8 +22,9 @@ from sentifuse import CacheError
 from sentifuse.cache import errors
 from sentifuse.cache.checkup.verify import verify
 from sentifuse.cache.featureset import FeatureSet, open_feature_set
-from sentifuse.cache.journal import Index, StagedShard, read_journal, write_index
+from sentifuse.cache.journal import Index, read_journal, write_index
 from sentifuse.cache.reader import FeatureReader
+from sentifuse.cache.record import StagedShard
 from sentifuse.cache.spec import DTYPES, FORMAT_VERSION
 from sentifuse.cache.writer import FeatureWriter
 

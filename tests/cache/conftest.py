@@ -11,7 +11,7 @@ import pytest
 
 from sentifuse.cache.checkup.salvage import LostBatch
 from sentifuse.cache.featureset import FeatureSet, create_feature_set
-from sentifuse.cache.journal import StagedShard
+from sentifuse.cache.record import StagedShard
 from sentifuse.cache.spec import Array, Field, Row
 from sentifuse.cache.writer import FeatureWriter
 

@@ -28,7 +28,7 @@ import os, signal, sys
 from pathlib import Path
 
 from conftest import row_of
-from sentifuse.cache import journal, shard_file, staging, writer
+from sentifuse.cache import record, shard_file, staging, writer
 from sentifuse.cache.featureset import open_feature_set
 
 gap, directory = sys.argv[1], Path(sys.argv[2])
@@ -51,7 +51,7 @@ with writer.FeatureWriter(feature_set) as one:
         die()
     elif gap == "within the journal line":
         line = staged.to_line()
-        journal.StagedShard.to_line = lambda shard: line[: len(line) // 2]
+        record.StagedShard.to_line = lambda shard: line[: len(line) // 2]
         os.fsync = die
     elif gap == "before the line is forced to the disk":
         os.fsync = die

@@ -12,20 +12,8 @@ import pytest
 
 from sentifuse.cache.checksum import seal, unseal
 from sentifuse.cache.errors import CorruptIndex, DiskFull, FutureVersion
-from sentifuse.cache.journal import (
-    DatasetProof,
-    Index,
-    Journal,
-    ShardProof,
-    ShardRecord,
-    StagedShard,
-    append_shard,
-    effective,
-    read_index,
-    read_journal,
-    replace_journal,
-    write_index,
-)
+from sentifuse.cache.journal import Index, Journal, append_shard, read_index, read_journal, replace_journal, write_index
+from sentifuse.cache.record import DatasetProof, ShardProof, ShardRecord, StagedShard, effective
 from sentifuse.cache.spec import COLUMNS, Field
 
 

@@ -12,7 +12,7 @@ import pytest
 from sentifuse.cache.errors import BadRow, CorruptShard, FingerprintMismatch, FutureVersion
 from sentifuse.cache.featureset import FeatureSet
 from sentifuse.cache.files import sha256_of
-from sentifuse.cache.journal import ShardRecord, StagedShard
+from sentifuse.cache.record import ShardRecord, StagedShard
 from sentifuse.cache.shard import prove_shard, read_layout
 from sentifuse.cache.spec import Row
 from sentifuse.cache.writer import stage_shard

@@ -17,8 +17,9 @@ from sentifuse.cache.errors import FingerprintMismatch
 from sentifuse.cache.featureset import open_feature_set
 from sentifuse.cache.interchange.exporting import export_features
 from sentifuse.cache.interchange.importing import import_features
-from sentifuse.cache.journal import StagedShard, read_journal
+from sentifuse.cache.journal import read_journal
 from sentifuse.cache.reader import FeatureReader
+from sentifuse.cache.record import StagedShard
 from sentifuse.data.prepare import prepare
 from sentifuse.extract.errors import MissingModel, ModelsMissing
 from sentifuse.extract.job import ExtractRequest, resolve

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from sentifuse.cache.checkup.recognise import adopt, adopt_damaged, feature_set_of, find_proof
-from sentifuse.cache.journal import StagedShard
+from sentifuse.cache.record import StagedShard
 
 
 def test_the_proof_of_a_whole_shard_is_the_line_that_was_lost(store: Any) -> None:

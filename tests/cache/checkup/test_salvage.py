@@ -9,7 +9,7 @@ import pytest
 
 from sentifuse.cache.checkup.salvage import Salvage
 from sentifuse.cache.featureset import FeatureSet, create_feature_set
-from sentifuse.cache.journal import StagedShard
+from sentifuse.cache.record import StagedShard
 from sentifuse.cache.spec import NO_BATCH, Row
 from sentifuse.cache.writer import FeatureWriter
 
