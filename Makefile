@@ -69,7 +69,7 @@ bench: $(READY)  ## measure, print ratios, write artifacts/bench/*.json: [DATASE
 bench-cache: $(READY)  ## speed of the feature cache beside h5py, maps and memcpy: [ARGS="--pairs 4096"] (10 minutes, 10 GB of disk)
 	@$(BIN)/python bench/cache_speed.py $(ARGS)
 
-bench-shared: $(READY)  ## four trainings on one store larger than the memory each may take: [ARGS="--gb 4"]
+bench-shared: $(READY)  ## four trainings on one store larger than the memory each may take: [ARGS="--gb 4.2"]
 	@$(BIN)/python bench/shared_store.py $(ARGS)
 
 wheel: $(READY)  ## build the source archive and the wheel into dist/

@@ -1,6 +1,6 @@
 """Several trainings on one store at once, each under a limit of private memory smaller than the store.
 
-python bench/shared_store.py [--gb 4] [--processes 4] [--limit-mb 3500] [--keep]
+python bench/shared_store.py [--gb 4.2] [--processes 4] [--limit-mb 3500] [--keep]
 
 Every process maps the same files, so they share one copy in the page cache. Prints what each took of its own (RssAnon),
 of the cache (RssFile) and its fair share of both (Pss); writes artifacts/bench/shared_store.json.
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     parser.add_argument("--folder", type=Path, help="where the dataset is written; default: ARTIFACTS/bench/shared")
-    parser.add_argument("--gb", type=float, default=4.0)
+    parser.add_argument("--gb", type=float, default=4.2)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--limit-mb", type=int, default=3500, help="RLIMIT_DATA of each process")
     parser.add_argument("--head", default="image_only")
