@@ -19,7 +19,7 @@ try:
     import typer
 
     import sentifuse
-    from sentifuse.commands import cache, data, evaluate, extract, heads, profiles, train, weights
+    from sentifuse.commands import cache, data, doctor, evaluate, extract, heads, profiles, regions, train, weights
     from sentifuse.commands.output import Output
 except ModuleNotFoundError as missing:
     if missing.name not in {"sentifuse", "typer"}:
@@ -47,7 +47,9 @@ app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.add_typer(heads.app, name="heads")
 app.add_typer(profiles.app, name="profiles")
+app.add_typer(regions.app, name="regions")
 app.add_typer(weights.app, name="weights")
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 
 
 def _print_version(value: bool) -> None:

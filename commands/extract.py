@@ -1,6 +1,7 @@
 """`sentifuse extract`: stage 1, images and texts → feature cache."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,11 +9,12 @@ import typer
 
 from sentifuse import ConfigError
 from sentifuse.commands import options
-from sentifuse.commands.output import Output, table
+from sentifuse.commands.output import Output, spoken_rate, table
 
 if TYPE_CHECKING:
     from sentifuse.extract.job import Job
     from sentifuse.extract.runner import Summary
+    from sentifuse.extract.worker import ShardTask
 
 EXAMPLE = "Example: sentifuse extract --dataset mvsa_single --profile offline --weights weights/"
 
@@ -109,12 +111,17 @@ def _run(output: Output, job: "Job") -> "Summary":
         {name: only_part(encoder.plan, job.request.part) for name, encoder in job.encoders.items()},
     )
     if job.has_work:
-        rows = sum(len(task.rows) for task in tasks)
-        output.note(
-            f"{rows:,} rows to compute in {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} of a shard each"
-        )
-    with output.progress(f"extracting {job.request.dataset}", sum(len(t.rows) for t in tasks), "rows") as advance:
+        output.note(work_line(tasks))
+    with output.progress(f"extracting {job.request.dataset}", sum(len(t.rows) for t in tasks), "inputs") as advance:
         return run(job, progress=advance, say=None if sys.stderr.isatty() else output.note)
+
+
+def work_line(tasks: "Sequence[ShardTask]") -> str:
+    """What there is to do. Encoders that plan the same rows share their inputs: of these there are fewer."""
+    rows = sum(len(task.rows) * len(task.targets) for task in tasks)
+    inputs = sum(len(task.rows) for task in tasks)
+    count = f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}"
+    return f"{rows:,} rows to compute from {inputs:,} inputs (images or texts), in {count} of a shard each"
 
 
 def _prepare_if_needed(output: Output, artifacts: Path, name: str, root: Path | None, *, may_write: bool) -> None:
@@ -189,7 +196,9 @@ def summary_lines(summary: "Summary") -> list[str]:
         lines.append(f"  … and {len(failed) - len(shown):,} more, in --json and in the stats files")
     for name in summary.left_out:
         lines.append(f"left out: {name} (--skip-missing)")
-    rate = f", {summary.computed / summary.seconds:,.0f} rows/s" if summary.computed else ", nothing to recompute"
+    rate = ", nothing to recompute"
+    if summary.computed:
+        rate = f", {spoken_rate(summary.computed / summary.seconds)} rows/s"
     lines.append(
         f"{summary.pairs:,} pairs, {summary.complete_pairs:,} complete in all encoders; {summary.seconds:.1f} s{rate}"
     )

@@ -105,10 +105,19 @@ def _plain_lines(output: Output, what: str, total: int, unit: str) -> Callable[[
             return
         last, shown = now, done_so_far
         rate = done_so_far / (now - started) if now - started > SHORTEST_S else 0.0  # of one report no rate is known
-        speed = f", {rate:,.1f} {unit}/s, {(total - done_so_far) / rate:,.0f} s left" if rate else ""
+        speed = f", {spoken_rate(rate)} {unit}/s, {(total - done_so_far) / rate:,.0f} s left" if rate else ""
         output.note(f"{what}: {done_so_far:,} of {total:,} {unit}{speed}")
 
     return advance
+
+
+def spoken_rate(rate: float) -> str:
+    """A rate in digits that say something, of quick work and of slow.
+
+    >>> spoken_rate(1234.5), spoken_rate(12.34), spoken_rate(0.0752)
+    ('1,234', '12.3', '0.075')
+    """
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -1,13 +1,49 @@
-"""`sentifuse weights`: weight files that lie in the artefacts folder."""
+"""`sentifuse weights`: weight files that lie in the artefacts folder, and how they get there."""
 
+from collections.abc import Container, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sentifuse import ResourceError
+from sentifuse import ConfigError, ResourceError
 from sentifuse.commands import options
 from sentifuse.commands.output import Output, table
+
+if TYPE_CHECKING:
+    from sentifuse.extract.detector.checkpoints.conversion import Converted
+    from sentifuse.extract.models.known_sources import KnownSource
+    from sentifuse.extract.models.located import LocatedModel
+
+KINDS = ("vg",)  # what `weights convert` can read; the first one where none is named
+
+FETCHED = "fetched at first use"  # said of a model that is not on this machine, and that a run may download
+
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[KIND] FILE",
+        help="FILE: weights in a layout they were published in (a pickle, a torch file, MILVLG's, a .caffemodel, "
+        "or safetensors). KIND before it: of which network; vg, the Faster R-CNN of Visual Genome, is the default "
+        "and the only one.",
+        show_default=False,
+    ),
+]
+Target = Annotated[
+    Path | None,
+    typer.Option(
+        "--to",
+        help="File to write, ending in .safetensors.",
+        show_default="artifacts/weights/vg-faster-rcnn-resnet101-c4.safetensors",
+    ),
+]
+Objects = Annotated[
+    Path | None, typer.Option("--objects", help="Text file with the names of the 1,600 objects, one a line.")
+]
+Attributes = Annotated[
+    Path | None, typer.Option("--attributes", help="Text file with the names of the 400 attributes, one a line.")
+]
 
 app = typer.Typer(help="Weight files of the artefacts folder.", no_args_is_help=True)
 
@@ -21,22 +57,64 @@ def list_command(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """What every encoder of a profile needs, and whether it is there; never uses the network."""
+    """What every encoder of a profile needs and whether it is there, then where the detector's weights were offered.
+
+    Never uses the network: what is said of those places is what public pages say.
+    """
     from sentifuse.commands.state import profile_or_chosen
+    from sentifuse.extract.errors import ModelMismatch
+    from sentifuse.extract.models.known_sources import KNOWN_SOURCES
+    from sentifuse.extract.models.source import DOWNLOADED
     from sentifuse.extract.models.weights import locate, weights_folder
     from sentifuse.extract.profile import load_profile
 
     name, _ = profile_or_chosen(artifacts, profile)
     rows: list[list[str]] = []
+    unusable: dict[str, list[str]] = {}  # encoders by what is wrong with their model
     for entry in load_profile(name).encoders.values():
+        row = [entry.name, str(entry.model)]
         try:
             located = locate(entry.model, search=[*(weights or []), weights_folder(artifacts)], is_offline=True)
-            rows.append([entry.name, str(entry.model), "there", located.digest[:12]])
+            rows.append([*row, "there", located.digest[:12], _names_beside(located)])
+        except ModelMismatch as error:
+            unusable.setdefault(str(error), []).append(entry.name)
+            rows.append([*row, "missing", "", str(error)])
         except ResourceError:
-            rows.append([entry.name, str(entry.model), "missing", ""])
-    keys = ("encoder", "model", "state", "digest")
-    document = {"profile": name, "weights": [dict(zip(keys, row, strict=True)) for row in rows]}
-    Output(as_json=as_json).result(document, table(keys, rows))
+            rows.append([*row, "missing", "", FETCHED if entry.model.kind in DOWNLOADED else ""])
+    keys = ("encoder", "model", "state", "digest", "note")
+    document = {
+        "profile": name,
+        "weights": [dict(zip(keys, row, strict=True)) for row in rows],
+        "detector_sources": [asdict(source) for source in KNOWN_SOURCES],
+    }
+    spoken = [[*row[:2], _state_in_words(row, unusable), row[3]] for row in rows]
+    problems = [f"{', '.join(encoders)}: {problem}" for problem, encoders in unusable.items()]
+    problems += [f"{row[0]}: {row[4]}" for row in rows if row[2] == "there" and row[4]]
+    Output(as_json=as_json).result(document, [*table(keys[:4], spoken), *problems, "", *_sources(KNOWN_SOURCES)])
+
+
+def _state_in_words(row: Sequence[str], unusable: Container[str]) -> str:
+    _, _, state, _, note = row
+    if state == "there":
+        return state
+    return "unusable" if note in unusable else note or state
+
+
+def _names_beside(located: "LocatedModel") -> str:
+    """Which names of objects and attributes lie beside the detector's file; "" for other networks."""
+    from sentifuse.extract.detector.architecture import ARCHITECTURES
+    from sentifuse.extract.detector.checkpoints.vocabulary import find_vocabularies
+    from sentifuse.extract.errors import ModelMismatch
+
+    if located.path is None or located.architecture not in ARCHITECTURES:
+        return ""
+    try:
+        found = find_vocabularies(located.path, ARCHITECTURES[located.architecture])
+    except ModelMismatch as error:
+        return str(error)
+    counts = {"objects": found.objects, "attributes": found.attributes}
+    there = [f"{len(names):,} {kind}" for kind, names in counts.items() if names]
+    return f"names of {' and '.join(there)} beside it" if there else "no names beside it, regions keep numbers only"
 
 
 @app.command("add", epilog="Example: sentifuse weights add mobilenet_v2_imagenet_fp16.safetensors")
@@ -49,9 +127,117 @@ def add(
     debug: options.Debug = False,
 ) -> None:
     """Copy a weight file or a model folder to where profiles look for it, and print its SHA-256."""
+    from sentifuse.extract.models.known_sources import advise_conversion
     from sentifuse.extract.models.placing import add_weights
     from sentifuse.extract.models.weights import weights_folder
 
     added = add_weights(file, weights_folder(artifacts), overwrite=force)
     lines = [f"{name}  sha256 {digest}" for name, digest in added.items()]
-    Output(as_json=as_json).result({"folder": str(weights_folder(artifacts)), "files": added}, lines)
+    output = Output(as_json=as_json)
+    output.result({"folder": str(weights_folder(artifacts)), "files": added}, lines)
+    if advice := advise_conversion(file):
+        output.note(advice, style="warning")
+
+
+@app.command(
+    "convert",
+    epilog="Example: sentifuse weights convert vg faster_rcnn_from_caffe_attr.pkl --objects objects_vocab.txt "
+    "--attributes attributes_vocab.txt",
+)
+def convert(
+    words: Words,
+    *,
+    to: Target = None,
+    objects: Objects = None,
+    attributes: Attributes = None,
+    artifacts: options.Artifacts = options.ARTIFACTS,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite other files of the same names.")] = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Rewrite published weights as the safetensors file that profiles look for, with names and SHA-256 beside it."""
+    from sentifuse.extract.detector.architecture import ARCHITECTURES
+    from sentifuse.extract.detector.checkpoints.conversion import convert_weights
+    from sentifuse.extract.models.known_sources import DETECTOR, DETECTOR_FILE, known_source
+    from sentifuse.extract.models.weights import weights_folder
+
+    source = _file_of(words)
+    output = Output(as_json=as_json)
+    if known := known_source(source.name):
+        output.note(
+            f"{source.name}: by its name, which proves nothing, the model for {known.variant} of {known.repository}"
+        )
+    converted = convert_weights(
+        source,
+        to or weights_folder(artifacts) / DETECTOR_FILE,
+        ARCHITECTURES[DETECTOR],
+        objects=objects,
+        attributes=attributes,
+        overwrite=force,
+        note=output.note,
+    )
+    output.result(_document(converted), _lines(converted))
+
+
+def _file_of(words: Sequence[str]) -> Path:
+    """The file of `[KIND] FILE`; a single word is the file, whatever its name."""
+    if len(words) == 1 and (words[0] not in KINDS or Path(words[0]).exists()):
+        return Path(words[0])
+    if len(words) == 2 and words[0] in KINDS:
+        return Path(words[1])
+    if len(words) == 2:
+        raise ConfigError.unknown("kind of weights", words[0], KINDS, where="weights convert")
+    problem = f"no FILE after {words[0]}" if len(words) == 1 else f"{len(words)} words, expected one file"
+    raise ConfigError(f"weights convert: {problem}. Type: sentifuse weights convert FILE")
+
+
+def _document(converted: "Converted") -> dict[str, Any]:
+    vocabularies = {kind: str(file) for kind, file in converted.vocabularies.items()}
+    paths = {"file": str(converted.file), "sha256_file": str(converted.sha256_file), "vocabularies": vocabularies}
+    return {"kind": "vg", **asdict(converted), **paths}
+
+
+def _lines(converted: "Converted") -> list[str]:
+    has = "with" if converted.has_attributes else "without"
+    values = {"formula": "those of the formula", "caffe": "Caffe's", "own": "others than the formula's and Caffe's"}
+    origins = {
+        "stored": f"stored in the file ({values[converted.anchor_values]})",
+        "formula": "by the formula, for the file stores none",
+        "caffe": "Caffe's, for files of this layout store none",
+    }
+    size = f"{converted.tensors} tensors, {converted.size_bytes / 1e6:,.1f} MB"
+    lines = [
+        f"{converted.file}{'' if converted.is_new else '  (was there already)'}",
+        f"sha256 {converted.sha256}  (in {converted.sha256_file.name})",
+        f"read as {converted.layout}: {size}, {has} attributes",
+        f"anchors: {origins[converted.anchors]}",
+    ]
+    if converted.ignored:
+        lines.append(f"ignored, for they are no part of the detector: {', '.join(converted.ignored)}")
+    names = [f"{kind} in {file.name}" for kind, file in converted.vocabularies.items()]
+    lines.append(f"names: {', '.join(names) or 'none given (--objects, --attributes); regions keep numbers only'}")
+    return lines
+
+
+def _sources(sources: "Sequence[KnownSource]") -> list[str]:
+    """What is known of the places that offered the detector's weights."""
+    keys = ("file", "layout", "model", "attributes", "status")
+    rows = [
+        [
+            source.file,
+            source.layout or "refused",
+            source.variant,
+            "yes" if source.has_attributes else "no",
+            source.status,
+        ]
+        for source in sources
+    ]
+    said: dict[str, dict[str, None]] = {}
+    for source in sources:
+        said.setdefault(source.repository, {})[source.said] = None
+    return [
+        "Where the weights of the Visual Genome detector were offered, as public pages tell it; not tried by us:",
+        *table(keys, rows),
+        *(f"{repository}: {'; '.join(words)}" for repository, words in said.items()),
+        "None is downloaded for you. A copy you have: sentifuse weights convert FILE. Pages and licences: --json",
+    ]

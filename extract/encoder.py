@@ -18,6 +18,7 @@ from sentifuse.cache.fingerprint import canonical_json
 from sentifuse.cache.spec import Field
 from sentifuse.extract.encoders import encoder_class
 from sentifuse.extract.models.located import LocatedModel
+from sentifuse.extract.plan import SHARD_ROWS
 from sentifuse.extract.precision import Precision, choose_precision
 from sentifuse.extract.profile import EncoderEntry
 from sentifuse.extract.settings import all_settings, changed_settings, read_settings
@@ -30,6 +31,7 @@ __all__ = [
     "EncoderPlan",
     "Outputs",
     "RowValues",
+    "batch_limit",
     "check_values",
     "describe_encoder",
 ]
@@ -40,7 +42,10 @@ RowValues = dict[str, Array] | DataError  # the fields of one row, or why this r
 
 
 class Backbone(Protocol):
-    """One forward pass. Encoders that name the same model, preprocessing and precision share one."""
+    """One forward pass. Encoders that name the same model, preprocessing and precision share one.
+
+    A backbone may have an attribute `batch_limit`; see the function of that name.
+    """
 
     inputs: tuple[str, ...]  # ("image",), ("text",) or ("image", "text")
 
@@ -58,6 +63,16 @@ class Backbone(Protocol):
 
     def forward(self, batch: Sequence[Any]) -> Outputs:
         """Run the network on prepared rows of one batch key."""
+
+
+def batch_limit(backbone: Backbone) -> int | None:
+    """Rows a forward pass may get at most, whatever --batch says; None, where the backbone does not say: any number.
+
+    For one that gains nothing by larger batches and takes seconds for each row: its rows are spread over the cores, and
+    progress is seen, one by one.
+    """
+    limit: int | None = getattr(backbone, "batch_limit", None)
+    return limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +117,10 @@ class Encoder:
         Frozen dataclass; every setting has a default, and only what differs from it is hashed.
     keeps_float16
         Set it only after measuring on real weights that every feature keeps cosine 0.9999 to float32.
+    shard_rows
+        Rows of a shard. Fewer where a row costs seconds: an interruption loses what a shard costs. Not hashed.
+    model_advice
+        How to come by the model where its file is not there, if there is more to say than where to put it.
     """
 
     name: ClassVar[str]
@@ -110,6 +129,8 @@ class Encoder:
     dtypes: ClassVar[Mapping[str, str]]
     Settings: ClassVar[type]
     keeps_float16: ClassVar[bool] = False
+    shard_rows: ClassVar[int] = SHARD_ROWS
+    model_advice: ClassVar[str] = ""
 
     fields: tuple[Field, ...]  # set by the child's __init__: widths come from the model
 
@@ -124,8 +145,19 @@ class Encoder:
         return cls
 
     @classmethod
-    def check_available(cls) -> None:
+    def check_available(cls, settings: Mapping[str, Any]) -> None:
         """Raise ResourceError if this encoder cannot run here whatever its model, e.g. a package is missing."""
+
+    @classmethod
+    def choose_arithmetic(cls, asked: str, *, device: str) -> Precision:
+        """What `--precision asked` means for this encoder on a device ("cpu", "cuda:1").
+
+        Raises
+        ------
+        ConfigError
+            Unknown precision.
+        """
+        return choose_precision(asked, device=device, keeps_float16=cls.keeps_float16)
 
     @classmethod
     def resolve(cls, settings: Any, model: LocatedModel, given: frozenset[str]) -> Any:
@@ -165,6 +197,11 @@ class EncoderPlan:
         """Plans with equal keys share one forward pass."""
         return self.backbone.key
 
+    @property
+    def shard_rows(self) -> int:
+        """Rows of a shard, where nobody asks for another number."""
+        return self.encoder.shard_rows
+
     def build(self, *, device: str, share: dict[str, Backbone]) -> Encoder:
         """Load the network (or take it from `share`, where it is left for the next encoder)."""
         key = self.backbone_key
@@ -188,7 +225,7 @@ def describe_encoder(entry: EncoderEntry, model: LocatedModel, *, precision: str
     chosen = encoder_class(entry.name, entry.settings, where=entry.where)
     given: Any = read_settings(chosen.Settings, entry.settings, where=entry.where)
     settings = chosen.resolve(given, model, frozenset(entry.settings))
-    arithmetic: Precision = choose_precision(precision, device=device, keeps_float16=chosen.keeps_float16)
+    arithmetic = chosen.choose_arithmetic(precision, device=device)
     recipe = {
         "encoder": chosen.name,
         "version": chosen.version,

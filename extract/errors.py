@@ -41,16 +41,19 @@ class ModelsMissing(ResourceError):
         self.missing = tuple(missing)
         self.available = tuple(available)
         self.others = tuple(others)
-        count = len(self.missing)
+        names: dict[str, list[str]] = {}  # encoders by what is said of their model: many share one
+        for name, error in self.missing:
+            names.setdefault(str(error), []).append(name)
+        count = len(names)
         lines = [f"profile {profile!r} needs {count} model{'s' if count > 1 else ''} that cannot be had:"]
-        lines += [f"  {name}: {error}" for name, error in self.missing]
+        lines += [f"  {', '.join(encoders)}: {error}" for error, encoders in names.items()]
         ways = []
         if self.available:
             ways.append(f"leave them out with --skip-missing (runs {', '.join(self.available)})")
         ways += [f"--profile {other}" for other in self.others]
         if ways:
             lines.append(f"Works now: {', or '.join(ways)}")
-        if profile != "offline" and "offline" not in self.others:
+        if not self.available and profile not in ("offline", "tiny") and "offline" not in self.others:
             lines.append(
                 "--profile offline lacks something too; what it needs: sentifuse weights list --profile offline"
             )

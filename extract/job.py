@@ -18,8 +18,8 @@ from sentifuse.data.manifest import Manifest, read_manifest
 from sentifuse.data.prepare import dataset_dir
 from sentifuse.extract.encoder import EncoderPlan, describe_encoder
 from sentifuse.extract.models.weights import find_models, weights_folder
-from sentifuse.extract.plan import SHARD_ROWS, Plan, RowInput, list_inputs, plan_shards
-from sentifuse.extract.precision import PRECISIONS
+from sentifuse.extract.plan import Plan, RowInput, list_inputs, plan_shards
+from sentifuse.extract.precision import check_precision
 from sentifuse.extract.profile import Profile
 
 
@@ -41,7 +41,7 @@ class ExtractRequest:
     precision: str = "exact"
     loader_count: int = 0  # 0: one thread per core
     batch_rows: int = 16
-    shard_rows: int = SHARD_ROWS
+    shard_rows: int = 0  # 0: each encoder's own number
     is_offline: bool = False
     skip_missing: bool = False
     part: tuple[int, int] | None = None
@@ -50,6 +50,10 @@ class ExtractRequest:
     @property
     def cache_dir(self) -> Path:
         return self.artifacts / "cache" / self.dataset
+
+    def rows_per_shard(self, encoder: EncoderPlan) -> int:
+        """Rows of a full shard of an encoder: the number asked for, or else its own."""
+        return self.shard_rows or encoder.shard_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +101,7 @@ def resolve(request: ExtractRequest) -> Job:
     """
     if request.part is not None and not 0 <= request.part[0] < request.part[1]:
         raise ConfigError(f"--shards {request.part[0]}/{request.part[1]}: expected i/n with 0 ≤ i < n, such as 0/4")
-    if request.precision not in PRECISIONS:
-        raise ConfigError.unknown("precision", request.precision, PRECISIONS, where="--precision")
+    check_precision(request.precision)
     manifest = read_manifest(dataset_dir(request.artifacts, request.dataset))
     entries = request.profile.choose(request.encoders)
     found = find_models(
@@ -146,7 +149,7 @@ def _encoder_job(request: ExtractRequest, manifest: Manifest, encoder: EncoderPl
     directory = request.cache_dir / f"{encoder.name}-{fingerprint(encoder.recipe)[:12]}"
     inputs = tuple(list_inputs(manifest, encoder.inputs))
     known, numbers = _stored(directory)
-    plan = plan_shards(inputs, known, numbers, shard_rows=request.shard_rows)
+    plan = plan_shards(inputs, known, numbers, shard_rows=request.rows_per_shard(encoder))
     return EncoderJob(encoder=encoder, directory=directory, inputs=inputs, plan=plan)
 
 

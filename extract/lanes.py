@@ -17,7 +17,7 @@ class Lanes:
     """Runs functions in a bounded number of threads; a context manager.
 
     `run` blocks while all lanes are busy and as many calls wait again, so that memory stays flat; errors of a call come
-    out of a later `run` or of `drain`.
+    out of a later `run`, `wait` or `drain`.
     """
 
     def __init__(self, device: str, count: int | None = None) -> None:
@@ -40,10 +40,17 @@ class Lanes:
             self._flying.popleft().result()
         self._flying.append(self._pool.submit(function))
 
+    def wait(self) -> bool:
+        """Wait for the oldest call under way; False if there is none."""
+        if not self._flying:
+            return False
+        self._flying.popleft().result()
+        return True
+
     def drain(self) -> None:
         """Wait until every call is done."""
-        while self._flying:
-            self._flying.popleft().result()
+        while self.wait():
+            pass
 
 
 def core_count() -> int:

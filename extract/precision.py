@@ -18,7 +18,15 @@ from pathlib import Path
 
 from sentifuse import ConfigError
 
-__all__ = ["PRECISIONS", "Precision", "choose_precision"]
+__all__ = [
+    "BFLOAT16_FLAGS",
+    "PRECISIONS",
+    "Precision",
+    "bfloat16_flags",
+    "check_precision",
+    "choose_precision",
+    "cpu_flags",
+]
 
 PRECISIONS = ("exact", "fast", "fastest")
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
@@ -29,7 +37,7 @@ class Precision:
     """The arithmetic that will be used: `dtype` goes into the fingerprint, `note` to the user."""
 
     asked: str
-    dtype: str  # "float32", "float16" or "bfloat16"
+    dtype: str  # "float32", "float16" or "bfloat16"; of an encoder with parts, what else tells its numbers apart
     note: str = ""
 
 
@@ -46,8 +54,7 @@ def choose_precision(asked: str, *, device: str, keeps_float16: bool) -> Precisi
     ConfigError
         Unknown precision.
     """
-    if asked not in PRECISIONS:
-        raise ConfigError.unknown("precision", asked, PRECISIONS, where="--precision")
+    check_precision(asked)
     if asked == "exact":
         return Precision(asked=asked, dtype="float32")
     is_cuda = device.startswith("cuda")
@@ -59,12 +66,23 @@ def choose_precision(asked: str, *, device: str, keeps_float16: bool) -> Precisi
         return Precision(asked=asked, dtype="float32", note=f"fast equals exact: {why}")
     if is_cuda:
         return Precision(asked=asked, dtype="float16")
-    flags = [flag for flag in BFLOAT16_FLAGS if flag in cpu_flags()]
+    flags = bfloat16_flags()
     if flags:
         return Precision(asked=asked, dtype="bfloat16", note=f"bfloat16 ({', '.join(flags)})")
     return Precision(
         asked=asked, dtype="float32", note=f"fastest equals exact: this CPU has none of {', '.join(BFLOAT16_FLAGS)}"
     )
+
+
+def check_precision(asked: str) -> None:
+    """Refuse a value of --precision that there is not."""
+    if asked not in PRECISIONS:
+        raise ConfigError.unknown("precision", asked, PRECISIONS, where="--precision")
+
+
+def bfloat16_flags() -> tuple[str, ...]:
+    """Which instructions for bfloat16 this processor has; without any, bfloat16 is slower than float32."""
+    return tuple(flag for flag in BFLOAT16_FLAGS if flag in cpu_flags())
 
 
 @cache

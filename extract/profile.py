@@ -18,7 +18,7 @@ from typing import Any
 from sentifuse import ConfigError
 from sentifuse.extract.encoders import ENCODERS, encoder_class
 from sentifuse.extract.models.source import ModelSource, read_source
-from sentifuse.extract.settings import read_settings
+from sentifuse.extract.settings import path_settings, read_settings
 
 __all__ = ["EncoderEntry", "Profile", "list_profiles", "load_profile"]
 
@@ -136,4 +136,6 @@ def _entry(path: Path, name: str, table: Any) -> EncoderEntry:
     values = {key: value for key, value in table.items() if key != "model"}
     chosen = encoder_class(name, values, where=where)
     read_settings(chosen.Settings, values, where=where)  # refused now, not after an hour of another encoder's work
+    for key in sorted(path_settings(chosen.Settings) & values.keys()):
+        values[key] = str(path.parent / Path(values[key]).expanduser()) if values[key] else ""
     return EncoderEntry(name=name, model=source, settings=values, where=where)

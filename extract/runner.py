@@ -167,7 +167,7 @@ def _work(
         writers = {
             name: stack.enter_context(FeatureWriter(feature_sets[name], part=request.part)) for name in feature_sets
         }
-        plans = {name: _plan_under_lock(jobs[name], writers[name], request.part, request.shard_rows) for name in jobs}
+        plans = {name: _plan_under_lock(request, jobs[name], writers[name]) for name in jobs}
         tasks = make_tasks({name: jobs[name].inputs for name in jobs}, plans)
         spec = WorkerSpec(
             plans={name: j.encoder for name, j in jobs.items()},
@@ -221,16 +221,15 @@ def set_details(request: ExtractRequest, plan: EncoderPlan) -> dict[str, Any]:
         **plan.details,
         "profile": request.profile.name,
         "batch_rows": request.batch_rows,
-        "shard_rows": request.shard_rows,
+        "shard_rows": request.rows_per_shard(plan),
     }
 
 
-def _plan_under_lock(
-    encoder_job: EncoderJob, writer: FeatureWriter, part: tuple[int, int] | None, shard_rows: int
-) -> Plan:
+def _plan_under_lock(request: ExtractRequest, encoder_job: EncoderJob, writer: FeatureWriter) -> Plan:
     """The plan again, now that nobody else can write."""
+    shard_rows = request.rows_per_shard(encoder_job.encoder)
     plan = plan_shards(encoder_job.inputs, writer.known, writer.shard_numbers, shard_rows=shard_rows)
-    return only_part(plan, part)
+    return only_part(plan, request.part)
 
 
 def only_part(plan: Plan, part: tuple[int, int] | None) -> Plan:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sentifuse import ConfigError
 
-__all__ = ["all_settings", "changed_settings", "check_choice", "check_range", "read_settings"]
+__all__ = ["all_settings", "changed_settings", "check_choice", "check_range", "path_settings", "read_settings"]
 
 S = TypeVar("S")
 
@@ -44,10 +44,21 @@ def all_settings(settings: Any) -> dict[str, Any]:
 def changed_settings(settings: Any) -> dict[str, Any]:
     """Only the settings that differ from their defaults: what is hashed.
 
-    A setting added later is absent here as long as it stands at its default, so old fingerprints stay valid.
+    A setting added later is absent here as long as it stands at its default, so old fingerprints stay valid. A path is
+    absent always: where something lies changes no number.
     """
     default = type(settings)()
-    return {name: value for name, value in all_settings(settings).items() if value != _plain(getattr(default, name))}
+    paths = path_settings(type(settings))
+    return {
+        name: value
+        for name, value in all_settings(settings).items()
+        if name not in paths and value != _plain(getattr(default, name))
+    }
+
+
+def path_settings(settings_type: type) -> frozenset[str]:
+    """Names of the settings that are paths: fields declared with ``metadata={"is_path": True}``."""
+    return frozenset(field.name for field in dataclasses.fields(settings_type) if field.metadata.get("is_path", False))
 
 
 def check_choice(name: str, value: str, known: typing.Iterable[str]) -> None:

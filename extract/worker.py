@@ -9,7 +9,7 @@ import hashlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from sentifuse.cache.featureset import FeatureSet
 from sentifuse.cache.spec import NO_BATCH, Row, is_finite, status_text
 from sentifuse.cache.writer import StagedShard, stage_shard
 from sentifuse.data.images import UnreadableImage, read_image
-from sentifuse.extract.encoder import Array, Backbone, Encoder, EncoderPlan, RowValues
+from sentifuse.extract.encoder import Array, Backbone, Encoder, EncoderPlan, RowValues, batch_limit
 from sentifuse.extract.lanes import Lanes
 from sentifuse.extract.plan import RowInput
 
@@ -110,12 +110,18 @@ def make_worker(
             waiting: deque[Future[ShardResult]] = deque()
             try:
                 for task in tasks:
-                    rows, stats = _compute(task, spec, loaded, loaders, lanes, on_rows)
+                    rows, stats = yield from _compute(task, spec, loaded, loaders, lanes, on_rows, waiting)
                     waiting.append(writer.submit(_stage, task, rows, spec, stats, device))
                     while len(waiting) > 1:  # one shard is written while the next is computed
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
+            except GeneratorExit:
+                raise  # nobody takes results any more
+            except BaseException:
+                # A shard that is whole is not lost with the one in hand, whatever stopped that: Ctrl-C too.
+                yield from (whole.result() for whole in waiting if whole.exception() is None)
+                raise
             finally:
                 loaders.shutdown(wait=False, cancel_futures=True)
 
@@ -154,8 +160,13 @@ def _compute(
     loaders: ThreadPoolExecutor,
     lanes: Lanes,
     on_rows: Callable[[int], None] | None,
-) -> tuple[dict[str, list[Row]], _Stats]:
-    """All rows of a task, for each of its encoders, in the task's order."""
+    waiting: deque[Future[ShardResult]],
+) -> Generator[ShardResult, None, tuple[dict[str, list[Row]], _Stats]]:
+    """Returns all rows of a task, for each of its encoders, in the task's order.
+
+    Yields the results among `waiting` as soon as they are written: this task may take minutes, and what is not
+    committed by then would be lost to a failure of the machine.
+    """
     stats = _Stats()
     keys = {name: spec.plans[name].backbone_key for name, _ in task.targets}
     backbones = {key: encoders[name].backbone for name, key in keys.items()}
@@ -164,6 +175,7 @@ def _compute(
     # Batches are numbered by backbone: a feature set's bytes must not depend on what else is computed beside it.
     batches: dict[str, list[int]] = {key: [NO_BATCH] * len(task.rows) for key in backbones}
     counters = {key: count() for key in backbones}
+    limits = {key: min(spec.batch_rows, batch_limit(one) or spec.batch_rows) for key, one in backbones.items()}
     buckets: dict[tuple[str, Hashable], list[tuple[int, Any]]] = {}
 
     def submit(key: str, batch: list[tuple[int, Any]]) -> None:
@@ -188,6 +200,7 @@ def _compute(
     counted = next(iter(backbones))  # a row counts as done when its first backbone is through
     ready = [i for i, row in enumerate(task.rows) if row.status == "ok"]
     for position, loaded in _prefetch(loaders, task.rows, ready, spec, backbones, stats):
+        yield from _written(waiting)
         for key, item in loaded.items():
             if isinstance(item, str):
                 for encoder in readers[key]:
@@ -198,11 +211,12 @@ def _compute(
             bucket_key = (key, backbones[key].batch_key(item))
             bucket = buckets.setdefault(bucket_key, [])
             bucket.append((position, item))
-            if len(bucket) == spec.batch_rows:
+            if len(bucket) == limits[key]:
                 submit(key, buckets.pop(bucket_key))
     for (key, _), bucket in buckets.items():
         submit(key, bucket)
-    lanes.drain()
+    while lanes.wait():
+        yield from _written(waiting)
     if on_rows:
         on_rows(len(task.rows) - len(ready))
     rows = {
@@ -213,6 +227,12 @@ def _compute(
         for name, _ in task.targets
     }
     return rows, stats
+
+
+def _written(waiting: deque[Future[ShardResult]]) -> Iterator[ShardResult]:
+    """Those at the head of the queue whose shards are written; they leave it."""
+    while waiting and waiting[0].done():
+        yield waiting.popleft().result()
 
 
 def encode_again(

@@ -16,11 +16,12 @@ TEXTS = {"positive": "what a lovely day", "neutral": "a box on the street", "neg
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How often the stress tests repeat a fault; `make stress` asks for more."""
+    """How often the stress tests repeat a fault (`make stress` asks for more), and where a real detectron2 lies."""
     group = parser.getgroup("stress")
     group.addoption("--kills", type=int, default=20, help="writers killed at random moments")
     group.addoption("--flips", type=int, default=60, help="bits flipped in stores, each found and mended")
     group.addoption("--pages", type=int, default=20, help="pages zeroed or cut off, each found and mended")
+    parser.getgroup("backends").addoption("--detectron2", metavar="DIR", help="a checkout of it, compiled or not")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

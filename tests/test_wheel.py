@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOMS = ("cache", "commands", "data", "engines", "extract", "fuse")
-ROOT_FILES = {"__init__.py", "cli.py", "py.typed"}
+ROOT_FILES = {"__init__.py", "cli.py", "doctor.py", "py.typed"}
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")
     for room in ROOMS:
         shutil.copytree(REPOSITORY / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("__init__.py", "cli.py", "py.typed", "pyproject.toml", "README.md", "LICENSE"):
+    for name in (*sorted(ROOT_FILES), "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source / name)
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shipped_files() -> set[str]:
-    kinds = {".py", ".toml", ".md"}
+    kinds = {".py", ".toml", ".md", ".npz", ".png"}
     files = {
         path.relative_to(REPOSITORY).as_posix()
         for room in ROOMS
@@ -49,7 +49,7 @@ def test_the_wheel_lists_the_rooms_and_nothing_else(wheel: Path) -> None:
 
 
 def test_every_root_file_is_known() -> None:
-    assert {path.name for path in REPOSITORY.glob("*.py")} == {"__init__.py", "cli.py"}
+    assert {path.name for path in REPOSITORY.glob("*.py")} == ROOT_FILES - {"py.typed"}
 
 
 def test_the_installed_wheel_works_away_from_the_clone(wheel: Path, tmp_path: Path) -> None:

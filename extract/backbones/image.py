@@ -25,7 +25,7 @@ from sentifuse.extract.errors import ModelMismatch
 from sentifuse.extract.imaging import ImageSettings, PreparedImage, prepare_image
 from sentifuse.extract.settings import read_settings
 
-__all__ = ["FAMILIES", "ImageBackbone", "load_network", "read_state_dict"]
+__all__ = ["FAMILIES", "ImageBackbone", "compare_state", "load_network", "read_state_dict", "with_counters"]
 
 # Shapes: B batch, C channels of the last map, h and w its sides.
 
@@ -63,6 +63,8 @@ FAMILIES: Mapping[str, Callable[[Any], nn.Module]] = {
 }
 # What the readers raise on torn files, other files, and pickles that would run code.
 READ_ERRORS = (safetensors.SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError)
+COUNTER = ".num_batches_tracked"
+CONTAINERS = ("state_dict", "model")  # what training scripts call the weights beside their other things
 # Tried when a file does not fit, to name the architecture it is for.
 USUAL = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0")
 
@@ -166,8 +168,9 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
             f"{file}: cannot be read as weights ({reason}). Expected a .safetensors file or a state dict saved by "
             "torch.save; a pickle that holds code is never run"
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    for name in CONTAINERS:
+        if isinstance(state, dict) and isinstance(state.get(name), dict):
+            state = state[name]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelMismatch(f"{file}: holds a {type(state).__name__}, expected a state dict of tensors by name")
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
@@ -188,6 +191,15 @@ def compare_state(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             problems.append(f"{len(names)} tensors {what} ({', '.join(names[:5])}{more})")
     return problems
+
+
+def with_counters(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with just those counters of training steps that the network has, for files may lack or add them.
+
+    Norms count steps unless they are frozen, and nobody needs the numbers.
+    """
+    wanted = {name: value for name, value in expected.items() if name.endswith(COUNTER)}
+    return wanted | {name: value for name, value in found.items() if not name.endswith(COUNTER)}
 
 
 def pad_like_tensorflow(net: nn.Module, architecture: str) -> None:

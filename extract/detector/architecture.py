@@ -7,7 +7,15 @@ same network in miniature; weights in circulation have the defaults.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["ANCHORS_PER_CELL", "ATTRIBUTE_KEYS", "VISUAL_GENOME", "Architecture", "TensorSpec", "tensor_specs"]
+__all__ = [
+    "ANCHORS_PER_CELL",
+    "ARCHITECTURES",
+    "ATTRIBUTE_KEYS",
+    "VISUAL_GENOME",
+    "Architecture",
+    "TensorSpec",
+    "tensor_specs",
+]
 
 ANCHORS_PER_CELL = 12  # four sizes by three ratios
 PREDICTOR = "roi_heads.box_predictor"
@@ -56,6 +64,7 @@ class Architecture:
 
 
 VISUAL_GENOME = Architecture()
+ARCHITECTURES = {"faster_rcnn_resnet101_c4": VISUAL_GENOME}  # by the name that a profile gives
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 `Detector.load(file)` reads weights; `detector.detect([detector.prepare(image), ...])` gives a `Regions` for each image.
 """
 
+import sys
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sentifuse import ConfigError
+from sentifuse import ConfigError, DataError, ResourceError
 from sentifuse.extract.detector.architecture import Architecture
 from sentifuse.extract.detector.arithmetic import ARITHMETICS, build_stages, float32_only
+from sentifuse.extract.detector.batched import BatchedNetwork
 from sentifuse.extract.detector.boxes import scale_boxes
+from sentifuse.extract.detector.checkpoints.weights import read_weights
 from sentifuse.extract.detector.network import PlainNetwork
 from sentifuse.extract.detector.predictions import Classes, predict_attributes, predict_boxes, predict_classes
 from sentifuse.extract.detector.preprocess import PreparedImage, prepare, to_tensor
 from sentifuse.extract.detector.proposals import Proposals
+from sentifuse.extract.detector.regions import Regions
 from sentifuse.extract.detector.selection import (
-    MODES,
     Selected,
     confidences,
     confidences_by_class,
@@ -30,91 +33,18 @@ from sentifuse.extract.detector.selection import (
     select_best,
     select_fixed,
 )
+from sentifuse.extract.detector.settings import SelectionSettings
+from sentifuse.extract.detector.shrink import is_out_of_memory, retry_smaller
 from sentifuse.extract.detector.stages import Stages
-from sentifuse.extract.detector.weights import read_weights
-from sentifuse.extract.settings import check_choice, check_range
+from sentifuse.extract.detector.together import Unproved, detect_together
 
 __all__ = ["Detector", "Regions", "SelectionSettings"]
 
 # Shapes: R proposals, m regions, D = 2048.
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelectionSettings:
-    """What decides which regions are given.
-
-    Attributes
-    ----------
-    mode
-        "fixed36", "caffe36" or "adaptive": see `selection.py`.
-    count
-        Regions at most in the first two modes.
-    fewest, most
-        Bounds of the third.
-    proposals
-        Boxes looked at. Time falls in proportion, but below 300 the regions are others.
-    """
-
-    mode: str = "fixed36"
-    count: int = 36
-    fewest: int = 10
-    most: int = 100
-    proposals: int = 300
-
-    def __post_init__(self) -> None:
-        check_choice("mode", self.mode, MODES)
-        check_range("proposals", self.proposals, 1, 6000)
-        check_range("count", self.count, 1, self.proposals)
-        check_range("most", self.most, 1, self.proposals)
-        check_range("fewest", self.fewest, 0, self.most)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Regions:
-    """The regions of one image, in the order of the selection; m may be smaller than asked for, even 0.
-
-    Attributes
-    ----------
-    features
-        float32 (m, D), of the proposals, whatever box is reported.
-    boxes, boxes_normalised
-        float32 (m, 4) x1 y1 x2 y2 in pixels of the original; divided by its width and height. Mode fixed36: moved as
-        the class says; other modes: the proposals.
-    proposals
-        float32 (m, 4) in pixels of the original: where the features were pooled.
-    class_ids, class_scores
-        int64 and float32 (m,): best class of 0..1599 and its probability.
-    attribute_ids, attribute_scores
-        int64 and float32 (m,), of 0..399; None if the weights have no attributes.
-    rows, anchors
-        int64 (m,): number among the proposals, and the anchor the proposal came from.
-    overlap
-        IoU that was allowed between boxes in the end.
-    size
-        (width, height) of the original in pixels.
-    """
-
-    features: Floats
-    boxes: Floats
-    boxes_normalised: Floats
-    proposals: Floats
-    class_ids: Ints
-    class_scores: Floats
-    attribute_ids: Ints | None
-    attribute_scores: Floats | None
-    rows: Ints
-    anchors: Ints
-    overlap: float
-    size: tuple[int, int]
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __repr__(self) -> str:
-        best = f", first of class {self.class_ids[0]} ({self.class_scores[0]:.2f})" if len(self) else ""
-        return f"<{len(self)} regions of an image of {self.size[0]}x{self.size[1]}{best}>"
+Found = Regions | DataError  # of one image, or why it has none
+LEAST_CROPS = 75  # at a time: with fewer, fewer images help more
 
 
 class Detector:
@@ -144,6 +74,7 @@ class Detector:
         self.stages: Stages = build_stages(state, sizes, device=torch.device(device), arithmetic=arithmetic)
         # The plain network takes the plain rule too: it is what everything else is measured against.
         self._trust = confidences_by_class if isinstance(self.stages, PlainNetwork) else confidences
+        self._images_at_once = sys.maxsize  # lowered where a GPU's memory is short
 
     @classmethod
     def load(
@@ -174,26 +105,83 @@ class Detector:
         """Resize an upright, decoded image; needs no weights, so loader threads may do it."""
         return prepare(image)
 
-    @staticmethod
-    def batch_key(prepared: PreparedImage) -> Hashable:
-        """Images with equal keys may go into one batch: those of one network size, which none is padded to."""
-        return prepared.net_hw
+    def batch_key(self, prepared: PreparedImage) -> Hashable:
+        """Images with equal keys may go into one batch: those of one network size, on a GPU all. None is ever padded.
 
-    def detect(self, batch: Sequence[PreparedImage]) -> list[Regions]:
-        """Regions of each image. They do not depend on the other images: on a CPU each has a pass of its own.
-
-        Larger matrices gain nothing there, and some libraries add up in another order for them.
+        A GPU shares between images of several sizes what has no size: the crops.
         """
-        with torch.inference_mode(), float32_only(self.stages):
-            return [self._detect_one(prepared) for prepared in batch]
+        return None if isinstance(self.stages, BatchedNetwork) else prepared.net_hw
 
-    def _detect_one(self, prepared: PreparedImage) -> Regions:
+    def detect(self, batch: Sequence[PreparedImage]) -> list[Found]:
+        """Regions of each image, or why it has none: the network gave something that is no number.
+
+        On a CPU each image has a pass of its own: larger matrices gain nothing, and some libraries add up in another
+        order for them. On a GPU the last bits of an image may depend on how many others there are, never more. Where
+        a GPU's memory does not suffice, fewer crops go at once, then fewer images, then fewer crops still; that stays.
+
+        Raises
+        ------
+        ResourceError
+            There is no memory even for one crop of one image at a time.
+        """
+        found: list[Found] = []
+        with torch.inference_mode(), float32_only(self.stages):
+            while len(found) < len(batch):
+                rest = batch[len(found) :]
+                asked = min(self._images_at_once, len(rest))
+                try:
+                    made, went = retry_smaller(partial(self._detect_first, rest), asked)
+                except RuntimeError as error:
+                    if is_out_of_memory(error):
+                        raise self._too_small(rest[0], error) from error
+                    raise
+                if went < asked:
+                    self._images_at_once = went
+                found += made
+        return found
+
+    def _detect_first(self, images: Sequence[PreparedImage], count: int) -> list[Found]:
+        """The first `count` images in one pass, with fewer crops at a time if need be; a single one with but one."""
+        least = LEAST_CROPS if count > 1 else 1
+        made, _ = retry_smaller(partial(self._detect_in_chunks, images[:count]), self.stages.crop_chunk, least=least)
+        return made
+
+    def _detect_in_chunks(self, images: Sequence[PreparedImage], crops: int) -> list[Found]:
+        self.stages.crop_chunk = crops
+        return self._detect(images)
+
+    def _detect(self, images: Sequence[PreparedImage]) -> list[Found]:
+        """One image after the other; on a GPU all together."""
+        if not isinstance(self.stages, BatchedNetwork):
+            return [self._detect_one(prepared) for prepared in images]
+        answers = detect_together(self.stages, images, self.selection)
+        return [
+            self._settle(answer, prepared) if isinstance(answer, Unproved) else answer
+            for answer, prepared in zip(answers, images, strict=True)
+        ]
+
+    def _settle(self, answer: Unproved, prepared: PreparedImage) -> Found:
+        """The regions of an image that could not be decided together with others."""
+        return self.select(*answer.known, prepared) if answer.known else self._detect_one(prepared)
+
+    def _too_small(self, prepared: PreparedImage, error: RuntimeError) -> ResourceError:
+        width, height = prepared.size
+        return ResourceError(
+            f"{self.stages.device}: no memory for the regions of an image of {width}x{height}, one image and one crop "
+            f"at a time ({str(error).splitlines()[0][:200]}). End what else uses this device, look at fewer boxes "
+            f"(proposals = {max(self.selection.proposals // 2, 1)}), use half precision (--precision fast), or another "
+            "device (--device cpu); a smaller --batch is of no use any more"
+        )
+
+    def _detect_one(self, prepared: PreparedImage) -> Found:
         net_hw = prepared.net_hw
         pixels = to_tensor(prepared, device=self.stages.device, dtype=self.stages.dtype)
         res4 = self.stages.backbone(pixels)["res4"]
-        proposals = Proposals.choose(
-            *self.stages.proposal_head(res4), self.stages.cell_anchors, net_hw, count=self.selection.proposals
-        )
+        logits, deltas = self.stages.proposal_head(res4)
+        if not (torch.isfinite(logits).all() and torch.isfinite(deltas).all()):
+            # Unnoticed it would be an image without regions: no box of such numbers counts as one.
+            return DataError("the detector gave numbers that are not finite for this image")
+        proposals = Proposals.choose(logits, deltas, self.stages.cell_anchors, net_hw, count=self.selection.proposals)
         features = self.stages.features(res4, proposals.boxes)
         classes = predict_classes(self.stages, features)
         return self.select(proposals, features, classes, prepared)
@@ -219,6 +207,7 @@ class Detector:
             boxes=_floats(boxes),
             boxes_normalised=_floats(boxes / boxes.new_tensor([width, height, width, height])),
             proposals=_floats(in_original[rows]),
+            scores=_floats(chosen.scores),
             class_ids=_ints(classes.ids[rows]),
             class_scores=_floats(classes.scores[rows]),
             attribute_ids=None if attribute_ids is None else _ints(attribute_ids),

@@ -1,17 +1,17 @@
-"""The network of `network.py` with the same numbers, rearranged for speed.
+"""The network of `network.py` for a CPU, with the same numbers, rearranged for speed.
 
 Norms are folded into convolutions; maps lie channels last, so 1x1 convolutions are matrix products on rows and add and
 clip in passing. In the last stage, where 300 crops of 14 x 14 bins make 84 % of the work:
 
 - its first 1x1 convolutions see one bin at a time, so they run once for every different window of the map (a fifth or
   less of the bins) and bins then look them up;
-- its dilated 3x3 convolutions take 121 products instead of 441 (float32, see `winograd.py`);
+- its dilated 3x3 convolutions take 121 products instead of 441 (see `winograd.py`);
 - crops go through in chunks that stay in the cache; only means of them are kept;
 - of the box deltas only those of one class are computed.
 
 Rounding in the first layers is what grows most on the way, and they are cheap: where exactness is asked for, the stem,
 res2 and res3 are computed in float64. That brings res4 three times as near to the true numbers as float32 throughout.
-Half precision concerns the last stage or also the backbone. Edges of bins, boxes and scores are float32 always.
+Half precision concerns the last stage only. Edges of bins, boxes and scores are float32 always.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,12 +27,13 @@ from sentifuse.extract.detector.folded import fold
 from sentifuse.extract.detector.kernels import Pointwise, SquareConv
 from sentifuse.extract.detector.pooling import Windows, find_windows, pool_boxes, pool_windows
 from sentifuse.extract.detector.stages import POOLED_SIDE
-from sentifuse.extract.detector.winograd import DilatedConv, Workspace
+from sentifuse.extract.detector.winograd import GRID_SIDE, DilatedConv, Workspace
 
 __all__ = ["FastNetwork"]
 
 # Shapes: as in stages.py; B crops of a chunk, U windows, K channels. Maps inside are (h, w, K).
-CHUNK = 20  # crops; with more the products of winograd.py leave the cache
+CHUNK = 25  # crops; 100, 150 and 300 are so many times an even number of them
+MEAN_ROWS = 28
 LATE_STAGE = "res4"
 MAX_WINDOWS = 16_384  # whose 1x1 convolutions are kept at once: 170 MB in float32
 
@@ -42,8 +43,8 @@ class FastNetwork:
 
     Parameters
     ----------
-    early_dtype, backbone_dtype, crop_dtype
-        Arithmetic of stem, res2 and res3; of res4 and the proposal head; of the last stage.
+    early_dtype, crop_dtype
+        Arithmetic of stem, res2 and res3: float64 or float32; of the last stage: float32 or bfloat16.
     """
 
     def __init__(
@@ -51,19 +52,18 @@ class FastNetwork:
         state: Mapping[str, Tensor],
         sizes: Architecture,
         *,
-        device: torch.device,
         early_dtype: torch.dtype = torch.float64,
-        backbone_dtype: torch.dtype = torch.float32,
         crop_dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.device = device
+        self.device = torch.device("cpu")
         self.dtype = torch.float32
+        self.crop_chunk = CHUNK
         self.has_attributes = sizes.has_attributes
-        self.early_dtype, self.backbone_dtype = early_dtype, backbone_dtype
+        self.early_dtype = early_dtype
         self._state = state
         self._read_backbone(sizes)
         self._read_proposal_head()
-        self.crops = CropStage(state, sizes.depths[3], device=device, dtype=crop_dtype)
+        self.crops = CropStage(state, sizes.depths[3], dtype=crop_dtype)
         self._read_predictor()
         del self._state
 
@@ -74,7 +74,7 @@ class FastNetwork:
         maps = {"stem": _nchw(x)}
         for name, blocks in self._stages.items():
             if name == LATE_STAGE:
-                x = x.to(self.backbone_dtype)
+                x = x.float()
             for block in blocks:
                 x = block(x)
             maps[name] = _nchw(x)
@@ -82,7 +82,7 @@ class FastNetwork:
 
     def proposal_head(self, res4: Tensor) -> tuple[Tensor, Tensor]:
         """See `Stages`."""
-        hidden = self._rpn_conv(_hwc(res4)[None].to(self.backbone_dtype))[0].float()
+        hidden = self._rpn_conv(_hwc(res4)[None])[0]
         both = self._rpn_out(hidden.reshape(-1, hidden.shape[2])).view(*hidden.shape[:2], -1)
         logits, deltas = both.tensor_split([self.anchor_count], dim=2)
         return _nchw(logits), _nchw(deltas)
@@ -111,7 +111,7 @@ class FastNetwork:
 
     def _read_backbone(self, sizes: Architecture) -> None:
         stem = fold(self._state, "backbone.stem.conv1")
-        self._stem = SquareConv(stem.weight, stem.bias, stride=2, dtype=self.early_dtype, device=self.device)
+        self._stem = SquareConv(stem.weight, stem.bias, stride=2, dtype=self.early_dtype)
         self._stages: dict[str, list[Bottleneck]] = {}
         for stage in (2, 3, 4):
             name = f"res{stage}"
@@ -120,8 +120,7 @@ class FastNetwork:
                     self._state,
                     f"backbone.{name}.{block}",
                     stride=2 if block == 0 and stage > 2 else 1,
-                    dtype=self.backbone_dtype if name == LATE_STAGE else self.early_dtype,
-                    device=self.device,
+                    dtype=torch.float32 if name == LATE_STAGE else self.early_dtype,
                 )
                 for block in range(sizes.depths[stage - 2])
             ]
@@ -129,46 +128,42 @@ class FastNetwork:
     def _read_proposal_head(self) -> None:
         state, prefix = self._state, "proposal_generator.rpn_head"
         anchors = state.get("proposal_generator.anchor_generator.cell_anchors.0")
-        self.cell_anchors = (cell_anchors() if anchors is None else anchors.float()).to(self.device).clone()
+        self.cell_anchors = (cell_anchors() if anchors is None else anchors.float()).clone()
         self.anchor_count = len(self.cell_anchors)
-        self._rpn_conv = SquareConv(
-            state[f"{prefix}.conv.weight"], state[f"{prefix}.conv.bias"], dtype=self.backbone_dtype, device=self.device
-        )
+        self._rpn_conv = SquareConv(state[f"{prefix}.conv.weight"], state[f"{prefix}.conv.bias"], dtype=torch.float32)
         parts = ("objectness_logits", "anchor_deltas")
         weight = torch.cat([state[f"{prefix}.{part}.weight"].flatten(1) for part in parts])
         bias = torch.cat([state[f"{prefix}.{part}.bias"] for part in parts])
-        self._rpn_out = Pointwise(weight, bias, dtype=torch.float32, device=self.device)
+        self._rpn_out = Pointwise(weight, bias, dtype=torch.float32)
 
     def _read_predictor(self) -> None:
         self._cls_score = self._linear("cls_score")
         weight, bias = self._state[f"{PREDICTOR}.bbox_pred.weight"], self._state[f"{PREDICTOR}.bbox_pred.bias"]
         # Cloned: a view would keep the whole file in memory.
-        self._bbox_weight = weight.float().to(self.device).clone().view(-1, 4, *weight.shape[1:])
-        self._bbox_bias = bias.float().to(self.device).clone().view(-1, 4)
+        self._bbox_weight = weight.float().clone().view(-1, 4, *weight.shape[1:])
+        self._bbox_bias = bias.float().clone().view(-1, 4)
         if self.has_attributes:
-            self._embedding = self._state[f"{PREDICTOR}.cls_embedding.weight"].float().to(self.device).clone()
+            self._embedding = self._state[f"{PREDICTOR}.cls_embedding.weight"].float().clone()
             self._fc_attr = self._linear("fc_attr")
             self._attr_score = self._linear("attr_score")
 
     def _linear(self, name: str) -> Pointwise:
         weight, bias = self._state[f"{PREDICTOR}.{name}.weight"], self._state[f"{PREDICTOR}.{name}.bias"]
-        return Pointwise(weight, bias, dtype=torch.float32, device=self.device)
+        return Pointwise(weight, bias, dtype=torch.float32)
 
 
 class Bottleneck:
     """One block of the backbone on a map (h, w, K). Without a shortcut the input is overwritten."""
 
-    def __init__(
-        self, state: Mapping[str, Tensor], name: str, *, stride: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, state: Mapping[str, Tensor], name: str, *, stride: int, dtype: torch.dtype) -> None:
         self.stride = stride
         self.shortcut = None
         if f"{name}.shortcut.weight" in state:
-            self.shortcut = _pointwise(state, f"{name}.shortcut", dtype=dtype, device=device)
-        self.conv1 = _pointwise(state, f"{name}.conv1", dtype=dtype, device=device)
+            self.shortcut = _pointwise(state, f"{name}.shortcut", dtype=dtype)
+        self.conv1 = _pointwise(state, f"{name}.conv1", dtype=dtype)
         middle = fold(state, f"{name}.conv2")
-        self.conv2 = SquareConv(middle.weight, middle.bias, dtype=dtype, device=device)
-        self.conv3 = _pointwise(state, f"{name}.conv3", dtype=dtype, device=device)
+        self.conv2 = SquareConv(middle.weight, middle.bias, dtype=dtype)
+        self.conv3 = _pointwise(state, f"{name}.conv3", dtype=dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(h, w, K) → (h / stride, w / stride, N)."""
@@ -183,45 +178,33 @@ class Bottleneck:
 
 
 class CropStage:
-    """The last stage on crops of a map, and the mean of each: (h, w, K) and boxes (R, 4) → (R, D) float32."""
+    """The last stage on crops of a map, and the mean of each: (h, w, K) and boxes (R, 4) → (R, D) float32.
 
-    def __init__(self, state: Mapping[str, Tensor], depth: int, *, device: torch.device, dtype: torch.dtype) -> None:
+    Rows of a chunk lie by cell of a grid, then by grid, then by crop: as `winograd.py` wants them.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], depth: int, *, dtype: torch.dtype) -> None:
         prefix = "roi_heads.res5"
         self.dtype = dtype
-        # Crops innermost but one for Winograd's products; outermost for an ordinary convolution.
-        self.is_winograd = dtype == torch.float32 and device.type == "cpu"
-        self.shortcut = _pointwise(state, f"{prefix}.0.shortcut", dtype=dtype, device=device)
+        self.shortcut = _pointwise(state, f"{prefix}.0.shortcut", dtype=dtype)
         self.first, self.middle, self.last = [], [], []
         for block in range(depth):
             name = f"{prefix}.{block}"
-            self.first.append(_pointwise(state, f"{name}.conv1", dtype=dtype, device=device))
-            self.last.append(
-                _pointwise(state, f"{name}.conv3", dtype=dtype, device=device, fixed_rows=CHUNK * POOLED_SIDE**2)
-            )
+            self.first.append(_pointwise(state, f"{name}.conv1", dtype=dtype))
             middle = fold(state, f"{name}.conv2")
-            self.middle.append(
-                DilatedConv(middle.weight, middle.bias, device=device)
-                if self.is_winograd
-                else SquareConv(
-                    middle.weight,
-                    middle.bias,
-                    dtype=dtype,
-                    device=device,
-                    dilation=2,
-                    fixed_shape=(CHUNK, POOLED_SIDE, POOLED_SIDE),
-                )
-            )
+            self.middle.append(DilatedConv(middle.weight, middle.bias, dtype=dtype))
+            self.last.append(_pointwise(state, f"{name}.conv3", dtype=dtype, fixed_rows=CHUNK * POOLED_SIDE**2))
         self.width = self.shortcut.width
 
     def __call__(self, cells: Tensor, boxes: Tensor) -> Tensor:
         """See the class; no boxes give no rows."""
-        out = torch.empty((len(boxes), self.width), device=cells.device)
+        out = torch.empty((len(boxes), self.width))
         cells = cells.float().contiguous()
         for rows, windows in _groups(boxes, *cells.shape[:2]):
             pooled = pool_windows(cells, windows.edges).to(self.dtype)  # (U + 1, K)
             inner, outer = self.first[0](pooled, relu=True), self.shortcut(pooled)
             del pooled
-            self._run_chunks(inner, outer, torch.from_numpy(windows.of_bin).to(cells.device), out[rows])
+            self._run_chunks(inner, outer, torch.from_numpy(windows.of_bin), out[rows])
         return out
 
     def _run_chunks(self, inner: Tensor, outer: Tensor, bins: Tensor, out: Tensor) -> None:
@@ -233,34 +216,28 @@ class CropStage:
             full = torch.cat([part, part[-1:].expand(CHUNK - len(part), -1, -1)])
             out[start : start + len(part)] = self._means(inner, outer, full, space)[: len(part)]
 
-        starts = range(0, len(bins), CHUNK)
-        if out.device.type == "cpu":
-            work_apart(run, starts, lambda: Workspace(out.device))
-        else:
-            space = Workspace(out.device)
-            for start in starts:
-                run(start, space)
+        work_apart(run, range(0, len(bins), CHUNK), Workspace)
 
     def _means(self, inner: Tensor, outer: Tensor, bins: Tensor, space: Workspace) -> Tensor:
         """The rest of the stage for a chunk, from its first convolutions by window and the bins (B, 14, 14)."""
-        count = len(bins)
-        place = (bins.permute(1, 2, 0) if self.is_winograd else bins).reshape(-1)
-        x = torch.index_select(outer, 0, place)
+        count, bin_count = len(bins), bins.numel()
+        place = bins.view(count, GRID_SIDE, 2, GRID_SIDE, 2).permute(1, 3, 2, 4, 0).reshape(-1)
+        x = torch.index_select(outer, 0, place, out=space.take("x", bin_count, self.width, dtype=self.dtype))
         hidden = torch.index_select(inner, 0, place)
-        for block in range(len(self.middle)):
+        for block, middle in enumerate(self.middle):
             if block:
                 hidden = self.first[block](x, relu=True)
-            x = self.last[block].add_to(x, self._spread(hidden, block, count, space))
-        if self.is_winograd:
-            return x.view(-1, count, self.width).mean(dim=0)
-        return x.view(count, -1, self.width).mean(dim=1, dtype=torch.float32)
+            hidden = middle(hidden.view(GRID_SIDE, GRID_SIDE, 4 * count, -1), space)
+            x = self.last[block].add_to(x, hidden.view(bin_count, -1))
+        return _mean(x.view(-1, count * self.width)).view(count, self.width)
 
-    def _spread(self, hidden: Tensor, block: int, count: int, space: Workspace) -> Tensor:
-        """The 3x3 convolution of a block on rows in either order."""
-        middle = self.middle[block]
-        if isinstance(middle, DilatedConv):
-            return middle(hidden.view(POOLED_SIDE, POOLED_SIDE, count, -1), space).view(len(hidden), -1)
-        return middle(hidden.view(count, POOLED_SIDE, POOLED_SIDE, -1)).view(len(hidden), -1)
+
+def _mean(rows: Tensor) -> Tensor:
+    """Mean over the first axis in float32. Torch's own would first make all of a half precision tensor float32."""
+    total = torch.zeros(rows.shape[1])
+    for start in range(0, len(rows), MEAN_ROWS):
+        total += rows[start : start + MEAN_ROWS].float().sum(dim=0)
+    return total / len(rows)
 
 
 def _groups(boxes: Tensor, height: int, width: int) -> Iterator[tuple[slice, Windows]]:
@@ -276,11 +253,9 @@ def _groups(boxes: Tensor, height: int, width: int) -> Iterator[tuple[slice, Win
         pending += [slice(middle, rows.stop), slice(rows.start, middle)]
 
 
-def _pointwise(
-    state: Mapping[str, Tensor], name: str, *, dtype: torch.dtype, device: torch.device, fixed_rows: int = 0
-) -> Pointwise:
+def _pointwise(state: Mapping[str, Tensor], name: str, *, dtype: torch.dtype, fixed_rows: int = 0) -> Pointwise:
     folded = fold(state, name)
-    return Pointwise(folded.weight.flatten(1), folded.bias, dtype=dtype, device=device, fixed_rows=fixed_rows)
+    return Pointwise(folded.weight.flatten(1), folded.bias, dtype=dtype, fixed_rows=fixed_rows)
 
 
 def _hwc(maps: Tensor) -> Tensor:

@@ -32,14 +32,12 @@ class Pointwise:
         another layout are converted at every call, which takes longer than the product.
     """
 
-    def __init__(
-        self, weight: Tensor, bias: Tensor, *, dtype: torch.dtype, device: torch.device, fixed_rows: int = 0
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, *, dtype: torch.dtype, fixed_rows: int = 0) -> None:
         self.width = len(weight)
-        self.bias = bias.to(device, dtype, copy=True)
-        self.weight = weight.to(device, dtype, copy=True).contiguous()
+        self.bias = bias.to(dtype, copy=True)
+        self.weight = weight.to(dtype, copy=True).contiguous()
         self.fixed_rows = fixed_rows
-        self.is_fused = has_fused(device.type, dtype)
+        self.is_fused = has_fused(dtype)
         if not self.is_fused:
             return
         if fixed_rows:
@@ -76,10 +74,7 @@ class SquareConv:
     Parameters
     ----------
     weight, bias
-        (N, K, k, k) and (N,).
-    fixed_shape
-        If (B, h, w) is always the same: that; see `Pointwise`. Left out, the weights are converted at every call from
-        a layout from which that is quick.
+        (N, K, k, k) and (N,). oneDNN converts the weights at every call, from a layout from which that is quick.
     """
 
     def __init__(
@@ -88,29 +83,23 @@ class SquareConv:
         bias: Tensor,
         *,
         dtype: torch.dtype,
-        device: torch.device,
         stride: int = 1,
-        dilation: int = 1,
-        fixed_shape: tuple[int, int, int] | None = None,
     ) -> None:
-        self.bias = bias.to(device, dtype, copy=True)
-        self.weight = weight.to(device, dtype, copy=True, memory_format=torch.channels_last)
-        self.padding, self.stride, self.dilation = dilation * (weight.shape[2] // 2), stride, dilation
-        self.is_fused = has_fused(device.type, dtype)
-        self._shape = ([self.padding] * 2, [stride] * 2, [dilation] * 2, 1)
-        if self.is_fused and fixed_shape:
-            size = [fixed_shape[0], weight.shape[1], *fixed_shape[1:]]
-            self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self._shape, size)
+        self.bias = bias.to(dtype, copy=True)
+        self.weight = weight.to(dtype, copy=True, memory_format=torch.channels_last)
+        self.padding, self.stride = weight.shape[2] // 2, stride
+        self.is_fused = has_fused(dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         """See the class."""
         if self.weight.dtype == torch.float64:
-            return self._by_taps(x) if self.stride == self.dilation == 1 else self._by_strips(x)
+            return self._by_taps(x) if self.stride == 1 else self._by_strips(x)
         nchw = x.permute(0, 3, 1, 2)
         if self.is_fused:
-            out = torch.ops.mkldnn._convolution_pointwise(nchw, self.weight, self.bias, *self._shape, "relu", [], None)
+            shape = ([self.padding] * 2, [self.stride] * 2, [1, 1], 1)
+            out = torch.ops.mkldnn._convolution_pointwise(nchw, self.weight, self.bias, *shape, "relu", [], None)
         else:
-            out = F.conv2d(nchw, self.weight, self.bias, self.stride, self.padding, self.dilation).relu_()
+            out = F.conv2d(nchw, self.weight, self.bias, self.stride, self.padding).relu_()
         rows: Tensor = out.permute(0, 2, 3, 1)
         return rows.contiguous()
 
@@ -133,13 +122,13 @@ class SquareConv:
     def _by_strips(self, x: Tensor) -> Tensor:
         """A few lines at a time, for the same reason."""
         padded = F.pad(x, (0, 0, *[self.padding] * 4)).permute(0, 3, 1, 2)
-        reach = self.dilation * (self.weight.shape[2] - 1) + 1
+        reach = self.weight.shape[2]
         lines = (padded.shape[2] - reach) // self.stride + 1
         strips = []
         for first in range(0, lines, _STRIP):
             last = min(first + _STRIP, lines) - 1
             part = padded[:, :, first * self.stride : last * self.stride + reach]
-            strips.append(F.conv2d(part, self.weight, self.bias, self.stride, 0, self.dilation).relu_())
+            strips.append(F.conv2d(part, self.weight, self.bias, self.stride).relu_())
         return torch.cat(strips, dim=2).permute(0, 2, 3, 1).contiguous()
 
 
@@ -149,9 +138,9 @@ def _as_map(rows: Tensor) -> Tensor:
 
 
 @cache
-def has_fused(device: str, dtype: torch.dtype) -> bool:
-    """Whether oneDNN's fused operators are there and right, for a kind of device and a dtype."""
-    if device != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+def has_fused(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's fused operators are there and right for a dtype."""
+    if dtype not in (torch.float32, torch.bfloat16):
         return False
     try:
         return _try_fused(dtype)

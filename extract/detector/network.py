@@ -20,6 +20,7 @@ from sentifuse.extract.detector.stages import POOLED_SIDE, STRIDE
 __all__ = ["FasterRcnn", "PlainNetwork", "build_network"]
 
 # Shapes: as in stages.py.
+ALL_CROPS = 6000  # as many as there can be boxes
 
 
 class NormedConv(nn.Conv2d):
@@ -154,6 +155,7 @@ class PlainNetwork:
         self.net = net
         weight = net.roi_heads.box_predictor.cls_score.weight
         self.dtype, self.device = weight.dtype, weight.device
+        self.crop_chunk = ALL_CROPS
         self.has_attributes = hasattr(net.roi_heads.box_predictor, "attr_score")
         # Never in another dtype: 45.25 and the like are what the weights were trained with.
         self.cell_anchors = net.proposal_generator.anchor_generator.cell_anchors.get_buffer("0").float()
@@ -179,9 +181,9 @@ class PlainNetwork:
         return crops
 
     def features(self, res4: Tensor, boxes: Tensor) -> Tensor:
-        """See `Stages`; all crops at once."""
-        crops: Tensor = self.net.roi_heads.res5(self.pooled(res4, boxes))
-        return crops.mean(dim=(2, 3))
+        """See `Stages`; all crops at once, unless `crop_chunk` was lowered."""
+        parts = torch.split(self.pooled(res4, boxes), self.crop_chunk)
+        return torch.cat([self.net.roi_heads.res5(crops).mean(dim=(2, 3)) for crops in parts])
 
     def class_logits(self, features: Tensor) -> Tensor:
         """See `Stages`."""
@@ -210,7 +212,7 @@ def build_network(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> PlainNetwork:
-    """The network with these weights (complete and checked, see `weights.py`); nothing is filled in but anchors."""
+    """The network with these weights (complete and checked, see `checkpoints/`); nothing is filled in but anchors."""
     state = {"proposal_generator.anchor_generator.cell_anchors.0": cell_anchors(), **state}
     with torch.device("meta"):
         net = FasterRcnn(sizes)

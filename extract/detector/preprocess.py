@@ -8,10 +8,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["LONG_SIDE_PX", "MEAN_BGR", "SHORT_SIDE_PX", "PreparedImage", "net_size", "prepare", "to_tensor"]
+from sentifuse import DataError
+
+__all__ = [
+    "LEAST_SIDE_PX",
+    "LONG_SIDE_PX",
+    "MEAN_BGR",
+    "SHORT_SIDE_PX",
+    "PreparedImage",
+    "net_size",
+    "prepare",
+    "to_tensor",
+]
 
 SHORT_SIDE_PX = 600
 LONG_SIDE_PX = 1000
+LEAST_SIDE_PX = 3  # of a strip narrower than this the stem leaves no cell
 MEAN_BGR = (102.9801, 115.9465, 122.7717)
 
 
@@ -41,24 +53,35 @@ class PreparedImage:
         return self.size[1], self.size[0]
 
 
-def net_size(height: int, width: int) -> tuple[int, int]:
+def net_size(height: int, width: int, *, short: int = SHORT_SIDE_PX, long: int = LONG_SIDE_PX) -> tuple[int, int]:
     """Height and width of the network's input: short side 600, but long side at most 1000.
 
     >>> net_size(300, 400), net_size(120, 500), net_size(600, 1001)
     ((600, 800), (240, 1000), (599, 1000))
     """
-    scale = SHORT_SIDE_PX / min(height, width)
-    new_height, new_width = (SHORT_SIDE_PX, scale * width) if height < width else (scale * height, SHORT_SIDE_PX)
-    if max(new_height, new_width) > LONG_SIDE_PX:
-        shrink = LONG_SIDE_PX / max(new_height, new_width)
+    scale = short / min(height, width)
+    new_height, new_width = (short, scale * width) if height < width else (scale * height, short)
+    if max(new_height, new_width) > long:
+        shrink = long / max(new_height, new_width)
         new_height, new_width = new_height * shrink, new_width * shrink
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
 def prepare(image: Image.Image) -> PreparedImage:
-    """Resize with Pillow's bilinear filter, which works on bytes and antialiases when reducing."""
+    """Resize with Pillow's bilinear filter, which works on bytes and antialiases when reducing.
+
+    Raises
+    ------
+    DataError
+        More than 400 times as long as wide: the network sees nothing of it.
+    """
+    height, width = net_size(image.height, image.width)
+    if min(height, width) < LEAST_SIDE_PX:
+        raise DataError(
+            f"an image of {image.width}x{image.height} pixels is {width}x{height} to the detector, too narrow for it: "
+            f"expected {LEAST_SIDE_PX} pixels at least each way"
+        )
     rgb = image if image.mode == "RGB" else image.convert("RGB")
-    height, width = net_size(rgb.height, rgb.width)
     resized = rgb if rgb.size == (width, height) else rgb.resize((width, height), Image.Resampling.BILINEAR)
     return PreparedImage(pixels=np.ascontiguousarray(np.asarray(resized)[:, :, ::-1]), size=rgb.size)
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from sentifuse.extract.detector.suppression import overlapping
+
 __all__ = [
-    "MODES",
     "Selected",
     "Trust",
     "confidences",
@@ -26,7 +27,6 @@ __all__ = [
 ]
 
 # Shapes: R rows, C classes without background, m selected rows.
-MODES = ("fixed36", "caffe36", "adaptive")
 FIXED_OVERLAPS = (0.5, 0.6, 0.7)
 CLASS_OVERLAP = 0.3
 CONFIDENCE = 0.2
@@ -37,10 +37,11 @@ Trust = Callable[[Tensor, Tensor, float], Tensor]  # `confidences` or `confidenc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selected:
-    """Rows in order, and the overlap that was allowed in the end (fixed36 only; else that of the classes)."""
+    """Rows in order, what each was chosen by, and the overlap that was allowed in the end."""
 
     rows: Tensor  # (m,) int64
-    overlap: float
+    scores: Tensor  # (m,) probability, in caffe36 and adaptive the confidence; need not fall in adaptive
+    overlap: float  # between boxes in fixed36; else between boxes of a class, always the same
 
 
 def select_fixed(boxes: Tensor, scores: Tensor, *, count: int = 36) -> Selected:
@@ -53,12 +54,13 @@ def select_fixed(boxes: Tensor, scores: Tensor, *, count: int = 36) -> Selected:
         rows = nms(boxes, scores, overlap)[:count]
         if len(rows) >= count:
             break
-    return Selected(rows=rows, overlap=overlap)
+    return Selected(rows=rows, scores=scores[rows], overlap=overlap)
 
 
 def select_best(boxes: Tensor, probabilities: Tensor, *, count: int = 36, trust: Trust | None = None) -> Selected:
     """Rule caffe36: the `count` rows of largest confidence, falling. Boxes (R, 4) are proposals in the original."""
-    return Selected(rows=_best(boxes, probabilities, count, trust or confidences), overlap=CLASS_OVERLAP)
+    rows, trusted = _best(boxes, probabilities, count, trust or confidences)
+    return Selected(rows=rows, scores=trusted[rows], overlap=CLASS_OVERLAP)
 
 
 def select_adaptive(
@@ -69,10 +71,10 @@ def select_adaptive(
     trusted = trust(boxes, probabilities, CONFIDENCE)
     rows = torch.nonzero(trusted >= CONFIDENCE).flatten()
     if len(rows) < fewest:
-        rows = _best(boxes, probabilities, fewest, trust)
+        rows, trusted = _best(boxes, probabilities, fewest, trust)
     elif len(rows) > most:
         rows = torch.sort(trusted, descending=True, stable=True).indices[:most]
-    return Selected(rows=rows, overlap=CLASS_OVERLAP)
+    return Selected(rows=rows, scores=trusted[rows], overlap=CLASS_OVERLAP)
 
 
 def confidences(boxes: Tensor, probabilities: Tensor, cut: float) -> Tensor:
@@ -89,7 +91,7 @@ def confidences(boxes: Tensor, probabilities: Tensor, cut: float) -> Tensor:
     depth = int((scores >= 0).sum(dim=1).max())  # pairs in the fullest class
     order = torch.sort(scores, dim=1, descending=True, stable=True).indices
     ranks = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order).to(order.device))
-    overlaps = _overlaps(boxes)
+    overlaps = overlapping(boxes, CLASS_OVERLAP)
     lines = torch.arange(len(scores), device=scores.device)
     is_alive = scores >= 0
     for rank in range(depth):  # the best row of every class, then the second best ...
@@ -108,23 +110,14 @@ def confidences_by_class(boxes: Tensor, probabilities: Tensor, cut: float = 0.0)
     return torch.where(trusted >= cut, trusted, 0.0)
 
 
-def _best(boxes: Tensor, probabilities: Tensor, count: int, trust: Trust) -> Tensor:
-    """The `count` rows of largest confidence. Below a cut nothing is known, so it falls until enough rows reach it."""
+def _best(boxes: Tensor, probabilities: Tensor, count: int, trust: Trust) -> tuple[Tensor, Tensor]:
+    """The `count` rows of largest confidence, and the confidences of all, as far as they decide.
+
+    Below a cut nothing is known, so it falls until enough rows reach it.
+    """
     trusted = probabilities.new_zeros(len(probabilities))
     for cut in CUTS:
         trusted = trust(boxes, probabilities, cut)
         if int((trusted >= cut).sum()) >= count:
             break
-    return torch.sort(trusted, descending=True, stable=True).indices[:count]
-
-
-def _overlaps(boxes: Tensor) -> Tensor:
-    """(R, R) whether two boxes overlap by more than CLASS_OVERLAP, by the arithmetic of torchvision's nms."""
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    sides = (high - low).clamp(min=0)
-    shared = sides[..., 0] * sides[..., 1]
-    # Compared in float64, as there: 0.3 is no float32, and its nearest one would let a box at the edge pass.
-    ratio = shared / (area[:, None] + area[None, :] - shared)
-    return ratio.double() > CLASS_OVERLAP
+    return torch.sort(trusted, descending=True, stable=True).indices[:count], trusted

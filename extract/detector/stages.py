@@ -19,6 +19,7 @@ class Stages(Protocol):
     cell_anchors: Tensor  # (12, 4) float32
     dtype: torch.dtype  # of boxes and scores; parts of the network may run in less
     device: torch.device
+    crop_chunk: int  # crops that go through the last stage at a time; may be lowered where a GPU's memory is short
 
     def backbone(self, pixels: Tensor) -> dict[str, Tensor]:
         """(1, 3, H, W) BGR minus mean → maps "stem", "res2", "res3", "res4"; the last (1, 1024, h, w)."""

@@ -66,12 +66,20 @@ class Context(Encoder):
 
 
 def published_preprocessing(settings: Any, model: LocatedModel, given: frozenset[str]) -> Any:
-    """Fill settings the profile does not give from the transforms torchvision publishes with its weights."""
+    """Fill settings the profile does not give from the transforms torchvision publishes with its weights.
+
+    Raises
+    ------
+    ConfigError
+        They are a detector's.
+    """
     if model.source.kind != "torchvision":
         return settings
     from sentifuse.extract.models.torchvision_weights import known_weights
 
     known = known_weights(model.source.architecture, model.source.weights)
+    if known.is_detector:
+        raise ConfigError(f'{model.source}: a detector, expected an image classifier; regions take it as "torchvision"')
     return replace(settings, **{name: value for name, value in known.settings.items() if name not in given})
 
 

@@ -13,7 +13,9 @@ from sentifuse.extract.encoder import Encoder
 __all__ = ["BACKENDS", "DEFAULT_BACKEND", "Regions"]
 
 BACKENDS: dict[str, str] = {
+    "detectron2": "sentifuse.extract.encoders.regions_detectron2:Detectron2Regions",
     "grid": "sentifuse.extract.encoders.regions_grid:GridRegions",
+    "torchvision": "sentifuse.extract.encoders.regions_torchvision:TorchvisionRegions",
     "vg": "sentifuse.extract.encoders.regions_vg:VisualGenomeRegions",
 }
 DEFAULT_BACKEND = "vg"

@@ -14,6 +14,7 @@ from sentifuse.cache.files import sha256_of
 from sentifuse.cache.fingerprint import canonical_json
 from sentifuse.extract.errors import ModelMismatch
 from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.models.stand_ins import refuse_stand_in
 from sentifuse.extract.models.tiny import TINY, TINY_VERSION, tiny_config, write_tiny
 
 __all__ = [
@@ -103,6 +104,8 @@ def read_folder(source: ModelSource, folder: Path) -> LocatedModel:
         names += [name for name in SLOW_TOKENIZER if (folder / name).is_file()]
     digests = {}
     for name in names:
+        if name.endswith((".bin", ".safetensors")):
+            refuse_stand_in(folder / name)
         if name.endswith(".safetensors"):
             check_safetensors(folder / name)
         if name.endswith(("config.json", ".index.json")):
@@ -120,10 +123,11 @@ def read_file_model(source: ModelSource, file: Path) -> LocatedModel:
     Raises
     ------
     ModelMismatch
-        Another digest than pinned, or a torn safetensors file.
+        No weights but what stands in their place, another digest than pinned, or a torn safetensors file.
     """
     if not source.architecture:
-        raise ModelMismatch(f'{file}: of which network? Add architecture = "…" (torchvision\'s name) to the model')
+        raise ModelMismatch(f"{file}: of which network? {source.advice}")
+    refuse_stand_in(file)
     digest = sha256_of(file)
     if source.sha256 and digest != source.sha256:
         raise ModelMismatch(
@@ -168,7 +172,7 @@ def check_safetensors(file: Path) -> dict[str, tuple[int, ...]]:
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
         shapes = {name: tuple(entry["shape"]) for name, entry in tensors.items()}
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise ModelMismatch(f"{file}: not a safetensors file, or a torn one ({error}); fetch it again") from error
     if 8 + length + end != size_bytes:
         raise ModelMismatch(

@@ -1,10 +1,14 @@
-"""Puts weight files where profiles look for them: `artifacts/weights/`. Downloads nothing and judges no content."""
+"""Puts weight files where profiles look for them: `artifacts/weights/`. Downloads nothing.
+
+Refuses what anybody can see to hold no weights; whether they fit a network, it does not ask.
+"""
 
 import shutil
 from pathlib import Path
 
 from sentifuse import ConfigError, ResourceError
 from sentifuse.cache.files import sha256_of
+from sentifuse.extract.models.stand_ins import refuse_stand_in, refuse_stand_ins
 
 __all__ = ["add_weights"]
 
@@ -22,12 +26,16 @@ def add_weights(source: Path, folder: Path, *, overwrite: bool = False) -> dict[
     Raises
     ------
     ResourceError
-        There is no such file, or it cannot be copied.
+        There is no such file, it is empty, a pointer or a page in place of weights, or it cannot be copied.
     ConfigError
         Something else of this name is there, and `overwrite` is false.
     """
     if not source.exists():
         raise ResourceError(f"{source}: no such file or folder; name the weight file or model folder to add")
+    if source.is_dir():
+        refuse_stand_ins(source)
+    else:
+        refuse_stand_in(source)
     target = folder / source.resolve().name
     wanted = _digests(source)
     if target.exists() and _digests(target) == wanted:

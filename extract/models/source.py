@@ -20,6 +20,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "tiny": ("seed",),
     "folder": (),  # last: `package` has a key of this name
 }
+DETECTOR = "faster_rcnn_resnet101_c4"  # the one network of ours that torchvision has no name for
+DOWNLOADED = ("hub", "torchvision")  # the kinds that a run may fetch
 REQUIRED: dict[str, tuple[str, ...]] = {"file": ("architecture",), "torchvision": ("weights",)}
 
 
@@ -49,6 +51,17 @@ class ModelSource:
     weights: str = ""
     revision: str = ""
     seed: int = 0
+
+    @property
+    def as_detector(self) -> str:
+        """How a profile names the Visual Genome detector, in the form that this one has."""
+        key, name = (self.kind, self.name) if self.kind in ("file", "path") else ("file", "…")
+        return f'model = {{ {key} = "{name}", architecture = "{DETECTOR}" }}'
+
+    @property
+    def advice(self) -> str:
+        """How to say of which network a weights file is."""
+        return f"Say it: {self.as_detector} for the Visual Genome detector, torchvision's name for another network"
 
     def __str__(self) -> str:
         extra = self.folder or self.weights or (f"revision {self.revision}" if self.revision else "")
@@ -82,7 +95,8 @@ def read_source(table: Mapping[str, Any], *, where: str) -> ModelSource:
             raise ConfigError(f"{where}: model.{key} is {value!r}, expected a {spoken}")
     for key in REQUIRED.get(kind, ()):
         if key not in table:
-            raise ConfigError(f"{where}: model has no {key!r}, which {kind!r} needs")
+            advice = f". {ModelSource(kind=kind, name=table[kind]).advice}" if key == "architecture" else ""
+            raise ConfigError(f"{where}: model has no {key!r}, which {kind!r} needs{advice}")
     if kind == "tiny" and table[kind] not in TINY:
         raise ConfigError.unknown("tiny network", table[kind], TINY, where=where)
     digest = str(table.get("sha256", "")).lower()

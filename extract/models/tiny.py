@@ -22,6 +22,7 @@ TINY_VERSION = 1  # raise it when anything below changes numbers: it stands for 
 TINY: Mapping[str, str] = {
     "text": "bert",
     "image": "tiny_conv",
+    "detector": "tiny_rcnn",
     "crowd": "vit",
     "teacher": "roberta",
     "clip": "clip",
@@ -67,6 +68,8 @@ def write_tiny(kind: str, seed: int, folder: Path) -> Path:
     """Write a tiny network into an empty folder; returns what to load: the folder, or the weights file in it."""
     if kind == "image":
         return _write_conv(seed, folder)
+    if kind == "detector":
+        return _write_rcnn(seed, folder)
     import torch
     import transformers
 
@@ -117,6 +120,20 @@ def _write_conv(seed: int, folder: Path) -> Path:
     net.to_empty(device="cpu")
     _fill(net, seed)
     file = folder / "tiny_conv.safetensors"
+    save_file(net.state_dict(), file)
+    return file
+
+
+def _write_rcnn(seed: int, folder: Path) -> Path:
+    import torch
+    from safetensors.torch import save_file
+
+    from sentifuse.extract.backbones.tiny_rcnn import tiny_rcnn
+
+    with torch.random.fork_rng(devices=[]):  # it draws numbers that _fill replaces
+        net = tiny_rcnn()
+    _fill(net, seed)
+    file = folder / "tiny_rcnn.safetensors"
     save_file(net.state_dict(), file)
     return file
 

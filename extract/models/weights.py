@@ -64,9 +64,12 @@ def find_models(
     ready: dict[str, Callable[[], LocatedModel]] = {}
     missing: dict[str, ResourceError] = {}
     for entry in entries:
+        chosen = encoder_class(entry.name, entry.settings, where=entry.where)
         try:
-            encoder_class(entry.name, entry.settings, where=entry.where).check_available()
+            chosen.check_available(entry.settings)
             ready[entry.name] = _find(entry.model, search, is_offline=is_offline or is_forbidden(), network=network)
+        except MissingModel as error:
+            missing[entry.name] = MissingModel(f"{error}. {chosen.model_advice}") if chosen.model_advice else error
         except ResourceError as error:
             missing[entry.name] = error
     if missing and not (skip_missing and ready):

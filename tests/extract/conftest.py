@@ -1,6 +1,7 @@
 """Small models written as their libraries write them, once per session; and the real ones where they are at hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from sentifuse.extract.detector.architecture import ARCHITECTURES, Architecture
+from sentifuse.extract.detector.golden.rule import synthetic_weights
+from sentifuse.extract.detector.golden.self_test import MINIATURE
 from sentifuse.extract.encoder import Encoder, describe_encoder
 from sentifuse.extract.models.located import LocatedModel, read_file_model, read_folder
 from sentifuse.extract.models.source import ModelSource
@@ -167,3 +171,25 @@ def photo() -> Callable[[int, int], Image.Image]:
         return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sizes() -> Architecture:
+    """Of the detector: a quarter of its depth, an eighth of its width."""
+    return replace(MINIATURE, depths=(1, 2, 2, 3), base_width=8, class_count=12, attribute_count=6)
+
+
+@pytest.fixture(scope="session")
+def small_detector_file(tmp_path_factory: pytest.TempPathFactory, sizes: Architecture) -> Path:
+    """Weights of the Visual Genome detector in miniature, by the golden rule; see `small_detector`."""
+    file = tmp_path_factory.mktemp("detector") / "small.safetensors"
+    state = synthetic_weights(102, sizes)
+    save_file({name: torch.from_numpy(value) for name, value in state.items()}, file)
+    return file
+
+
+@pytest.fixture
+def small_detector(small_detector_file: Path, sizes: Architecture, monkeypatch: pytest.MonkeyPatch) -> LocatedModel:
+    """The detector in miniature as a model; its architecture is known as long as the test runs."""
+    monkeypatch.setitem(ARCHITECTURES, "small_rcnn", sizes)
+    return locate_path(small_detector_file, "small_rcnn")

@@ -87,6 +87,18 @@ def test_a_recipe_is_plain_json_with_only_the_changed_settings() -> None:
     assert set(recipe["model"]) == {"architecture", "digest"}
 
 
+def test_the_fingerprints_of_features_that_exist_stay() -> None:
+    # Another one here and everybody computes everything again. If that is meant, raise the encoder's version.
+    assert {name: fingerprint(plan.recipe)[:12] for name, plan in plans().items()} == {
+        "tokens": "bfcd79c34daa",
+        "context": "aabcac45eaa0",
+        "regions": "24ef9bc193f6",
+        "crowd": "71980ee7aecb",
+        "teacher": "0b2240d8ac4f",
+        "clip": "b4af41d43d60",
+    }
+
+
 def test_path_and_hub_id_are_details_and_not_in_the_recipe(tmp_path: Path, bert_folder: Path) -> None:
     entry = EncoderEntry(name="tokens", model=ModelSource(kind="path", name="x"))
     shutil.copytree(bert_folder, tmp_path / "moved")

@@ -46,6 +46,18 @@ def test_calls_wait_when_too_many_are_under_way() -> None:
         lanes.drain()
 
 
+def test_waiting_is_for_one_call_after_the_other() -> None:
+    done: list[int] = []
+    with Lanes("cpu", 1) as lanes:
+        for number in range(2):
+            lanes.run(lambda number=number: done.append(number))  # type: ignore[misc]  # a lambda with a default
+        assert lanes.wait()
+        assert done[0] == 0
+        assert lanes.wait()
+        assert done == [0, 1]
+        assert not lanes.wait()
+
+
 def test_an_error_of_a_call_comes_out() -> None:
     def fail() -> None:
         raise ZeroDivisionError("in a lane")

@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw
 
 from sentifuse.extract.encoder import describe_encoder
 from sentifuse.extract.encoders.regions_grid import cell_boxes
-from sentifuse.extract.errors import MissingModel
 from sentifuse.extract.models.located import read_tiny
 from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.models.tiny import write_tiny
@@ -120,10 +119,3 @@ def test_the_backend_is_part_of_the_recipe() -> None:
     entry = EncoderEntry(name="regions", model=model.source, settings={"backend": "grid"})
     recipe = describe_encoder(entry, model, precision="exact", device="cpu").recipe
     assert recipe["settings"] == {"backend": "grid"}
-
-
-def test_the_detector_is_refused_with_what_works_instead() -> None:
-    from sentifuse.extract.encoders import encoder_class
-
-    with pytest.raises(MissingModel, match=r'later version.*backend = "grid"'):
-        encoder_class("regions", {}).check_available()

@@ -1,11 +1,11 @@
 """Settings: wrong names and types are refused by name; only what was changed is hashed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
 from sentifuse import ConfigError
-from sentifuse.extract.settings import all_settings, changed_settings, check_range, read_settings
+from sentifuse.extract.settings import all_settings, changed_settings, check_range, path_settings, read_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +47,14 @@ def test_only_changed_settings_are_hashed() -> None:
     assert changed_settings(Example()) == {}
     assert changed_settings(Example(side=3, sides=(1, 2))) == {"sides": [1, 2]}
     assert list(all_settings(Example())) == ["side", "sides", "mean", "names", "is_on"]
+
+
+def test_a_path_is_kept_for_people_and_never_hashed() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class WithPath:
+        side: int = 3
+        source: str = field(default="", metadata={"is_path": True})
+
+    assert path_settings(WithPath) == {"source"}
+    assert changed_settings(WithPath(source="/here")) == {}
+    assert all_settings(WithPath(source="/here")) == {"side": 3, "source": "/here"}

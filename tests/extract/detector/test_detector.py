@@ -1,4 +1,8 @@
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,11 +11,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sentifuse import ConfigError
-from sentifuse.extract.detector import weights
+from sentifuse import ConfigError, DataError, ResourceError
 from sentifuse.extract.detector.architecture import ATTRIBUTE_KEYS, Architecture
 from sentifuse.extract.detector.detector import Detector, Regions, SelectionSettings
+from sentifuse.extract.detector.preprocess import PreparedImage
 from sentifuse.extract.errors import ModelMismatch
+from sentifuse.extract.lanes import Lanes
 
 ARRAYS = ("features", "boxes", "boxes_normalised", "proposals", "class_scores", "attribute_scores")
 WHOLE = ("class_ids", "attribute_ids", "rows", "anchors")
@@ -65,6 +70,20 @@ def test_exact_equals_plain_in_every_mode(mode: str, state: dict[str, Tensor], s
     assert len(exact) >= (10 if mode == "adaptive" else 6)
 
 
+@pytest.mark.parametrize("mode", ["fixed36", "caffe36", "adaptive"])
+def test_scores_are_what_the_mode_ranks_by(mode: str, state: dict[str, Tensor], sizes: Architecture) -> None:
+    selection = SelectionSettings(mode=mode, count=12, proposals=25, fewest=12, most=20)
+    made = Detector(state, sizes=sizes, selection=selection)
+    regions = made.detect([made.prepare(picture((100, 12), 2))])[0]
+    assert len(regions) == 12
+    assert (np.diff(regions.scores) <= 0).all()
+    if mode == "fixed36":
+        assert np.array_equal(regions.scores, regions.class_scores)
+    else:  # the best class may be one in which a better row overlaps this one
+        assert (regions.scores <= regions.class_scores).all()
+        assert (regions.scores < regions.class_scores).any()
+
+
 def test_a_proposal_is_the_box_unless_the_class_moves_it(state: dict[str, Tensor], sizes: Architecture) -> None:
     images = [Detector.prepare(picture((100, 12), 2))]
     made = {
@@ -92,8 +111,9 @@ def test_only_images_of_one_network_size_share_a_batch(detector: Detector) -> No
 
 def test_weights_without_attributes_give_none(state: dict[str, Tensor], sizes: Architecture) -> None:
     plain = {name: value for name, value in state.items() if name not in ATTRIBUTE_KEYS}
-    sizes = weights.check_weights(plain, sizes, where="test")
-    made = Detector(plain, sizes=sizes, selection=SelectionSettings(proposals=10, count=3, most=10))
+    made = Detector(
+        plain, sizes=replace(sizes, has_attributes=False), selection=SelectionSettings(proposals=10, count=3, most=10)
+    )
     regions = made.detect([made.prepare(picture((100, 10), 1))])[0]
     assert (made.has_attributes, regions.attribute_ids, regions.attribute_scores) == (False, None, None)
 
@@ -113,12 +133,137 @@ def test_other_weights_are_refused_before_anything_is_built(state: dict[str, Ten
         Detector.load(tmp_path / "small.safetensors")
 
 
-@pytest.mark.parametrize("values", [{"mode": "fixed"}, {"count": 0}, {"count": 301}, {"fewest": 50, "most": 20}])
-def test_settings_that_do_not_fit_are_refused(values: dict[str, object]) -> None:
-    with pytest.raises(ConfigError):
-        SelectionSettings(**values)  # type: ignore[arg-type]
-
-
 def test_an_unknown_arithmetic_is_refused(state: dict[str, Tensor], sizes: Architecture) -> None:
     with pytest.raises(ConfigError, match="exact"):
         Detector(state, sizes=sizes, arithmetic="exactly")
+
+
+NARROW = [(1, 401), (5000, 1)]
+ODD = [(1, 1), (1, 300), (400, 1), (16, 16), (10_000, 40), (40, 10_000)]
+
+
+@pytest.mark.parametrize("arithmetic", ["plain", "exact"])
+@pytest.mark.parametrize("size", ODD)
+def test_images_of_odd_shapes_have_regions_inside_them(
+    size: tuple[int, int], arithmetic: str, state: dict[str, Tensor], sizes: Architecture
+) -> None:
+    made = Detector(state, sizes=sizes, arithmetic=arithmetic, selection=SelectionSettings(count=5, proposals=20))
+    regions = made.detect([made.prepare(picture(size, 3))])[0]
+    assert 1 <= len(regions) <= 5
+    assert np.isfinite(regions.features).all()
+    assert (regions.boxes >= 0).all()
+    assert (regions.boxes <= np.float32(size * 2) * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("size", NARROW)
+def test_an_image_of_which_the_stem_leaves_nothing_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(DataError, match=rf"an image of {size[0]}x{size[1]} pixels is .* too narrow"):
+        Detector.prepare(picture(size, 3))
+
+
+@pytest.fixture
+def starved(state: dict[str, Tensor], sizes: Architecture, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Detector]:
+    """starved(crops=20, images=99) → a detector on a device that has memory for so much at a time."""
+
+    def make(*, crops: int = 20, images: int = 99) -> Detector:
+        made = Detector(state, sizes=sizes, selection=SelectionSettings(count=5, proposals=30))
+        made.stages.crop_chunk = 20
+        features, detect = made.stages.features, made._detect
+
+        def small_features(res4: Tensor, boxes: Tensor) -> Tensor:
+            if made.stages.crop_chunk > crops:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 MiB.")
+            return features(res4, boxes)
+
+        def small_batches(batch: Sequence[PreparedImage]) -> list[Regions]:
+            if len(batch) > images:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.")
+            passes.append((len(batch), made.stages.crop_chunk))
+            return detect(batch)
+
+        passes: list[tuple[int, int]] = []
+        made.passes = passes  # type: ignore[attr-defined]
+        monkeypatch.setattr(made.stages, "features", small_features)
+        monkeypatch.setattr(made, "_detect", small_batches)
+        return made
+
+    return make
+
+
+def test_without_memory_fewer_images_go_at_once_and_then_fewer_crops(
+    detector: Detector, starved: Callable[..., Any]
+) -> None:
+    images = [detector.prepare(picture((100, 10), seed)) for seed in range(4)]
+    expected = detector.detect(images)
+    made = starved(images=2)
+    for first, second in zip(expected, made.detect(images), strict=True):
+        assert_equal(first, second, 1e-5)
+    assert made.passes == [(2, 20), (2, 20)]
+    made = starved(crops=4)
+    for first, second in zip(expected, made.detect(images[:2]), strict=False):
+        assert_equal(first, second, 1e-5)
+    # Two images failed, then one with 20, 10 and 5 crops at a time; what went then is kept.
+    assert made.passes == [(2, 20), (1, 20), (1, 10), (1, 5), (1, 2), (1, 2)]
+    made.passes.clear()
+    made.detect(images[2:])
+    assert made.passes == [(1, 2), (1, 2)]
+
+
+def test_of_many_crops_fewer_go_at_once_before_fewer_images_do(detector: Detector, starved: Callable[..., Any]) -> None:
+    images = [detector.prepare(picture((100, 10), seed)) for seed in range(2)]
+    made = starved(crops=80)
+    made.stages.crop_chunk = 600
+    made.detect(images)
+    assert made.passes == [(2, 600), (2, 300), (2, 150), (2, 75)]
+    assert made.stages.crop_chunk == 75
+
+
+@pytest.mark.parametrize("head", [0, 1])
+def test_numbers_that_are_not_finite_are_no_image_without_regions(
+    head: int, state: dict[str, Tensor], sizes: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Detector(state, sizes=sizes, selection=SelectionSettings(count=5, proposals=30))
+    whole = made.stages.proposal_head
+    calls = []
+
+    def broken(res4: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [part.clone() for part in whole(res4)]
+        calls.append(res4)
+        if len(calls) == 1:
+            parts[head][0, 0, 0, 0] = torch.nan
+        return parts[0], parts[1]
+
+    monkeypatch.setattr(made.stages, "proposal_head", broken)
+    first, second = made.detect([made.prepare(picture((100, 10), seed)) for seed in range(2)])
+    assert isinstance(first, DataError)
+    assert "not finite" in str(first)
+    assert len(second) == 5
+
+
+def test_without_memory_for_one_crop_it_is_said_what_to_set(detector: Detector, starved: Callable[..., Any]) -> None:
+    made = starved(crops=0)
+    with pytest.raises(
+        ResourceError, match=r"cpu: no memory .*100x10.* \(proposals = 15\).*--precision fast.*--device"
+    ):
+        made.detect([detector.prepare(picture((100, 10), 1))])
+
+
+def test_two_lanes_of_one_thread_give_what_one_gives(detector: Detector) -> None:
+    images = [detector.prepare(picture((100, 10), seed)) for seed in range(4)]
+    alone = [detector.detect([image])[0] for image in images]
+    found: dict[int, Regions] = {}
+    threads: set[int] = set()
+
+    def detect(number: int) -> None:
+        threads.add(torch.get_num_threads())
+        found[number] = detector.detect([images[number]])[0]
+        threads.add(torch.get_num_threads())
+
+    torch.set_num_threads(2)  # of the thread that starts the lanes; theirs is one each
+    with Lanes("cpu", 2) as lanes:
+        for number in range(len(images)):
+            lanes.run(partial(detect, number))
+        lanes.drain()
+    assert threads == {1}
+    for number, expected in enumerate(alone):
+        assert_equal(expected, found[number], 0)

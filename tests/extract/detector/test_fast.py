@@ -41,7 +41,7 @@ def boxes(count: int) -> Tensor:
 def test_every_stage_equals_the_plain_network(
     early: torch.dtype, plain: PlainNetwork, state: dict[str, Tensor], sizes: Architecture, pixels: Tensor
 ) -> None:
-    quick = FastNetwork(state, sizes, device=CPU, early_dtype=early)
+    quick = FastNetwork(state, sizes, early_dtype=early)
     ours, theirs = quick.backbone(pixels), plain.backbone(pixels)
     assert list(ours) == list(theirs)
     for name in theirs:
@@ -64,31 +64,17 @@ def test_every_stage_equals_the_plain_network(
 def test_half_precision_keeps_the_direction_of_features(
     plain: PlainNetwork, state: dict[str, Tensor], sizes: Architecture, pixels: Tensor
 ) -> None:
-    quick = FastNetwork(
-        state, sizes, device=CPU, early_dtype=torch.float32, backbone_dtype=torch.float32, crop_dtype=torch.bfloat16
-    )
+    quick = FastNetwork(state, sizes, early_dtype=torch.float32, crop_dtype=torch.bfloat16)
     res4 = plain.backbone(pixels)["res4"]
     found, expected = quick.features(res4.float(), boxes(25)), plain.features(res4, boxes(25))
     assert found.dtype == torch.float32
     assert float(torch.cosine_similarity(found.double(), expected).min()) > 0.999
 
 
-def test_a_half_precision_backbone_gives_float32_boxes(
-    state: dict[str, Tensor], sizes: Architecture, pixels: Tensor
-) -> None:
-    half = torch.bfloat16
-    quick = FastNetwork(state, sizes, device=CPU, early_dtype=half, backbone_dtype=half, crop_dtype=half)
-    res4 = quick.backbone(pixels)["res4"]
-    assert res4.dtype == half
-    logits, deltas = quick.proposal_head(res4)
-    assert (logits.dtype, deltas.dtype) == (torch.float32, torch.float32)
-    assert quick.features(res4, boxes(3)).dtype == torch.float32
-
-
 def test_a_region_does_not_depend_on_how_many_others_there_are(
     state: dict[str, Tensor], sizes: Architecture, pixels: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = FastNetwork(state, sizes, device=CPU)
+    quick = FastNetwork(state, sizes)
     res4 = quick.backbone(pixels)["res4"]
     together = quick.features(res4, boxes(50))
     alone = torch.cat([quick.features(res4, box[None]) for box in boxes(50)[:4]])
@@ -101,12 +87,12 @@ def test_a_region_does_not_depend_on_how_many_others_there_are(
 
 
 def test_no_boxes_give_no_features(state: dict[str, Tensor], sizes: Architecture, pixels: Tensor) -> None:
-    quick = FastNetwork(state, sizes, device=CPU)
+    quick = FastNetwork(state, sizes)
     assert quick.features(quick.backbone(pixels)["res4"], torch.zeros(0, 4)).shape == (0, sizes.feature_width)
 
 
 def test_weights_are_not_kept(state: dict[str, Tensor], sizes: Architecture) -> None:
-    quick = FastNetwork(state, sizes, device=CPU)
+    quick = FastNetwork(state, sizes)
     addresses = {value.untyped_storage().data_ptr() for value in state.values()}
     held = [value for value in vars(quick).values() if isinstance(value, Tensor)]
     assert held

@@ -27,6 +27,7 @@ def test_fixed_takes_the_best_rows_in_order() -> None:
     scores = torch.tensor([0.1, 0.9, 0.5, 0.7])
     selected = select_fixed(apart(4), scores, count=3)
     assert selected.rows.tolist() == [1, 3, 2]
+    assert torch.equal(selected.scores, scores[[1, 3, 2]])
     assert selected.overlap == 0.5
 
 
@@ -52,6 +53,7 @@ def test_adaptive_keeps_the_order_of_proposals() -> None:
     probabilities[:, 0] = torch.linspace(0.1, 0.9, 12)
     selected = select_adaptive(apart(12), probabilities)
     assert selected.rows.tolist() == list(range(2, 12))
+    assert torch.equal(selected.scores, probabilities[2:, 0])
 
 
 def test_adaptive_takes_the_ten_best_when_fewer_are_trusted() -> None:
@@ -59,6 +61,7 @@ def test_adaptive_takes_the_ten_best_when_fewer_are_trusted() -> None:
     probabilities[:, 1] = torch.linspace(0.001, 0.25, 14)
     selected = select_adaptive(apart(14), probabilities)
     assert selected.rows.tolist() == list(range(13, 3, -1))
+    assert torch.equal(selected.scores, probabilities[selected.rows, 1])
 
 
 def test_adaptive_takes_the_hundred_best_when_more_are_trusted() -> None:
@@ -75,7 +78,9 @@ def test_a_row_that_a_better_one_overlaps_counts_by_its_other_classes() -> None:
     boxes = torch.tensor([[0.0, 0, 100, 100], [0.0, 0, 100, 90]])
     probabilities = torch.tensor([[0.8, 0.1], [0.7, 0.25]])
     assert torch.allclose(confidences(boxes, probabilities, 0.2), torch.tensor([0.8, 0.25]))
-    assert select_best(boxes, probabilities, count=2).rows.tolist() == [0, 1]
+    best = select_best(boxes, probabilities, count=2)
+    assert best.rows.tolist() == [0, 1]
+    assert torch.allclose(best.scores, torch.tensor([0.8, 0.25]))  # not 0.7, the row's best class
 
 
 @pytest.mark.parametrize("seed", range(8))

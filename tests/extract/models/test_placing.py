@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sentifuse import ConfigError, ResourceError
+from sentifuse.extract.errors import ModelMismatch
 from sentifuse.extract.models.placing import add_weights
 
 
@@ -42,3 +43,27 @@ def test_adding_again_is_nothing_and_another_content_needs_force(tmp_path: Path)
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"no-such-file"):
         add_weights(tmp_path / "no-such-file", tmp_path / "weights")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "an empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 262199111\n", "a pointer of git-LFS"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "looks like a web page"),
+    ],
+)
+def test_what_stands_in_for_weights_is_refused_alone_and_in_a_folder(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "merges.txt").write_bytes(b"")  # no weights: may be empty
+    (folder / "net.bin").write_bytes(b"numbers")
+    add_weights(folder, tmp_path / "weights")
+    (folder / "net.bin").write_bytes(content)
+    for source in (folder / "net.bin", folder):
+        with pytest.raises(ModelMismatch, match=message):
+            add_weights(source, tmp_path / "others")
+    assert not (tmp_path / "others").exists()

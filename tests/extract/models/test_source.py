@@ -44,7 +44,10 @@ def test_each_kind_of_source_is_read(table: dict[str, Any], expected: ModelSourc
         ({"hub": ""}, "model.hub is '', expected a string"),
         ({"tiny": "text", "seed": "1"}, "model.seed is '1', expected a whole number"),
         ({"tiny": "txet"}, "unknown tiny network 'txet'; did you mean 'text'"),
-        ({"file": "f"}, "model has no 'architecture'"),
+        (
+            {"file": "f"},
+            r"model has no 'architecture'.*\{ file = \"f\", architecture = \"faster_rcnn_resnet101_c4\" \}",
+        ),
         ({"torchvision": "resnet18"}, "model has no 'weights'"),
         ({"file": "f", "architecture": "a", "sha256": "12"}, "sha256 has 2 signs, expected 64"),
     ],

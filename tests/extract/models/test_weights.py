@@ -12,7 +12,7 @@ from sentifuse import ConfigError
 from sentifuse.cache.files import sha256_of
 from sentifuse.extract.errors import MissingModel, ModelMismatch, ModelsMissing
 from sentifuse.extract.models.source import ModelSource
-from sentifuse.extract.models.torchvision_weights import LITERALS, ask_torchvision, known_weights
+from sentifuse.extract.models.torchvision_weights import DETECTORS, LITERALS, ask_torchvision, known_weights
 from sentifuse.extract.models.weights import find_models, locate, weights_folder
 from sentifuse.extract.profile import Profile, load_profile
 
@@ -39,7 +39,8 @@ def test_all_that_the_paper_profile_lacks_is_named_in_one_error(tmp_path: Path) 
     assert [name for name, _ in error.missing] == list(profile.encoders)
     message = str(error)
     for expected in (
-        "regions: the Visual Genome detector",
+        "regions: file vg-faster-rcnn-resnet101-c4.safetensors is in none of: ",
+        "`sentifuse weights convert FILE`",
         "resnet18-f37072fd.pth (SHA-256 f37072fd…)",
         "hub model google-bert/bert-base-uncased is not in the local cache",
         "HF_HUB_OFFLINE forbids",
@@ -49,6 +50,29 @@ def test_all_that_the_paper_profile_lacks_is_named_in_one_error(tmp_path: Path) 
         "Works now: --profile tiny",  # the offline one lacks its file as well
     ):
         assert expected in message
+
+
+def test_what_is_missing_for_several_encoders_is_said_once() -> None:
+    error = MissingModel("file net is nowhere")
+    text = str(ModelsMissing("mine", [("tokens", error), ("crowd", MissingModel("other")), ("context", error)], []))
+    assert text.splitlines()[:3] == [
+        "profile 'mine' needs 2 models that cannot be had:",
+        "  tokens, context: file net is nowhere",
+        "  crowd: other",
+    ]
+
+
+def test_the_offline_profile_is_told_of_only_where_nothing_else_runs() -> None:
+    missing = [("regions", MissingModel("net is nowhere"))]
+    assert "--profile offline lacks something too" in str(ModelsMissing("mine", missing, []))
+    assert "--profile offline" not in str(ModelsMissing("mine", missing, ["tokens"]))
+    assert "lacks" not in str(ModelsMissing("tiny", missing, []))
+
+
+def test_an_unknown_detector_is_told_the_detectors_alone() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'fasterrcnn_resnet50_fpn'") as caught:
+        ask_torchvision("fasterrcnn_resnet_50_fpn", "COCO_V1")
+    assert str(caught.value).partition("There are: ")[2].split(", ") == sorted(DETECTORS)
 
 
 def test_skip_missing_keeps_what_can_be_had_and_says_what_was_left_out(tmp_path: Path, bert_folder: Path) -> None:

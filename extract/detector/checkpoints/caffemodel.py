@@ -1,8 +1,10 @@
 """Reads the arrays of a .caffemodel, which is a protocol buffer, without its library: only the five messages it needs.
 
-Every length is checked against the file before anything is taken. Knows nothing of any network.
+Every length is checked against the file before anything is taken, and the arrays are views of the mapped file: what it
+claims costs no memory. Knows nothing of any network.
 """
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,12 @@ LAYER_NAME, LAYER_BLOBS = 1, 7
 LAYER_V1_NAME, LAYER_V1_BLOBS = 4, 6
 BLOB_SIDES = (1, 2, 3, 4)  # num, channels, height, width: how shapes were written at first
 BLOB_DATA, BLOB_SHAPE, BLOB_DOUBLE = 5, 7, 8
+NUMBERS = {BLOB_DATA: "<f4", BLOB_DOUBLE: "<f8"}
 SHAPE_DIM = 1
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+UNKNOWN = "none of the known layouts (safetensors, torch, pickle, Caffe), or the mere beginning of a Caffe model"
+MAX_ARRAYS = 16  # of a layer; those of Caffe have three at most
+MAX_SIDES = 32  # of an array; Caffe's own limit
 
 Array = npt.NDArray[Any]
 
@@ -33,13 +39,20 @@ class _Torn(Exception):
 def read_caffemodel(file: Path) -> dict[str, list[Array]]:
     """Arrays of each layer by its name, in order; layers without arrays are left out.
 
+    The arrays cannot be written to, and are good as long as the file stays as it is.
+
     Raises
     ------
     ModelMismatch
         Not such a file, or cut off: says at which byte.
     """
-    data = memoryview(file.read_bytes())
+    try:
+        with file.open("rb") as stream:
+            data = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise ModelMismatch(f"{file}: cannot be read ({error})") from error
     layers: dict[str, list[Array]] = {}
+    is_net = False  # anything that is nothing else is tried here; a layer says that it is a network
     try:
         for number, value in _fields(data, 0, len(data)):
             if number == NET_LAYER and isinstance(value, tuple):
@@ -48,10 +61,16 @@ def read_caffemodel(file: Path) -> dict[str, list[Array]]:
                 name, blobs = _layer(data, value, LAYER_V1_NAME, LAYER_V1_BLOBS)
             else:
                 continue
+            is_net = is_net or bool(name)
+            if name in layers and blobs:
+                raise _Torn(f"two layers {name!r} with arrays")
             if blobs:
                 layers[name] = blobs
     except (_Torn, UnicodeDecodeError) as error:
-        raise ModelMismatch(f"{file}: not a Caffe model, or a torn one ({error}); fetch it again") from error
+        what = "a torn Caffe model" if is_net else UNKNOWN
+        raise ModelMismatch(f"{file}: {what} ({error}); fetch it again") from error
+    if not is_net:
+        raise ModelMismatch(f"{file}: {UNKNOWN}; fetch it again")
     if not layers:
         raise ModelMismatch(f"{file}: a Caffe model without a layer that has weights (is it a description only?)")
     return layers
@@ -64,45 +83,72 @@ def _layer(data: memoryview, span: tuple[int, int], name_field: int, blob_field:
             name = bytes(data[slice(*value)]).decode()
         elif number == blob_field and isinstance(value, tuple):
             blobs.append(_blob(data, value))
+            if len(blobs) > MAX_ARRAYS:
+                raise _Torn(f"more than {MAX_ARRAYS} arrays in one layer")
     return name, blobs
 
 
 def _blob(data: memoryview, span: tuple[int, int]) -> Array:
     sides: dict[int, int] = {}
     shape: list[int] | None = None
-    pieces: list[Array] = []
+    packed: list[Array] = []
+    singles = bytearray()  # old writers give numbers one by one
+    fields = set()
     for number, value in _fields(data, *span):
         if number in BLOB_SIDES and isinstance(value, int):
             sides[number] = value
         elif number == BLOB_SHAPE and isinstance(value, tuple):
-            shape = list(_dimensions(data, value))
-        elif number in (BLOB_DATA, BLOB_DOUBLE):
-            pieces.append(_numbers(data, value, "<f4" if number == BLOB_DATA else "<f8"))
-    flat = np.concatenate(pieces) if pieces else np.empty(0, dtype="<f4")
+            shape = _dimensions(data, value)
+        elif number in NUMBERS:
+            fields.add(number)
+            if isinstance(value, int):
+                singles += _single(value, NUMBERS[number])
+            else:
+                packed.append(_packed(data, value, NUMBERS[number]))
+            if len(packed) > MAX_ARRAYS or len(fields) > 1 or (singles and packed):
+                raise _Torn("an array in several pieces")
+    flat = np.frombuffer(singles, dtype=NUMBERS[fields.pop()]) if singles else _joined(packed)
     if shape is None:
         shape = [sides.get(number, 1) for number in BLOB_SIDES] if sides else [len(flat)]
     if int(np.prod(shape, dtype=object)) != len(flat):
         raise _Torn(f"an array of shape {tuple(shape)} with {len(flat)} numbers")
-    return flat.reshape(shape)
+    try:
+        return flat.reshape(shape)
+    except (ValueError, OverflowError) as error:  # no number at all, but a side larger than any memory
+        raise _Torn(f"an array of shape {tuple(shape)}") from error
 
 
-def _dimensions(data: memoryview, span: tuple[int, int]) -> Iterator[int]:
+def _joined(pieces: list[Array]) -> Array:
+    if len(pieces) == 1:
+        return pieces[0]
+    return np.concatenate(pieces) if pieces else np.empty(0, dtype="<f4")
+
+
+def _dimensions(data: memoryview, span: tuple[int, int]) -> list[int]:
+    sides: list[int] = []
     for number, value in _fields(data, *span):
         if number != SHAPE_DIM:
             continue
         if isinstance(value, int):
-            yield value
-            continue
-        at, end = value
-        while at < end:
-            side, at = _varint(data, at, end)
-            yield side
+            sides.append(value)
+        else:
+            at, end = value
+            while at < end and len(sides) <= MAX_SIDES:
+                side, at = _varint(data, at, end)
+                sides.append(side)
+        if len(sides) > MAX_SIDES:
+            raise _Torn(f"an array with more than {MAX_SIDES} sides")
+    return sides
 
 
-def _numbers(data: memoryview, value: int | tuple[int, int], dtype: str) -> Array:
-    """Packed numbers, or a single one as old writers have it."""
-    if isinstance(value, int):
-        return np.frombuffer(value.to_bytes(np.dtype(dtype).itemsize, "little"), dtype=dtype)
+def _single(value: int, dtype: str) -> bytes:
+    size_bytes = np.dtype(dtype).itemsize
+    if value >> (8 * size_bytes):
+        raise _Torn(f"a number of more than {size_bytes} bytes")
+    return value.to_bytes(size_bytes, "little")
+
+
+def _packed(data: memoryview, value: tuple[int, int], dtype: str) -> Array:
     start, end = value
     if (end - start) % np.dtype(dtype).itemsize:
         raise _Torn(f"{end - start} bytes of {dtype} at byte {start}")

@@ -3,7 +3,7 @@ import pytest
 
 from sentifuse.extract.detector.architecture import VISUAL_GENOME, Architecture, tensor_specs
 from sentifuse.extract.detector.boxes import cell_anchors, cell_anchors_of_caffe
-from sentifuse.extract.detector.golden_rule import digest_of_weights, synthetic_tensor, synthetic_weights
+from sentifuse.extract.detector.golden.rule import digest_of_weights, synthetic_tensor, synthetic_weights
 
 
 @pytest.mark.parametrize(
