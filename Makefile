@@ -16,7 +16,7 @@ SEEDS   ?= 0 1 2 3 4
 ARGS    ?=
 
 # `extract`, `data` and `cache` are folders too: without .PHONY these targets would do nothing.
-.PHONY: help setup demo extract train evaluate test check stress bench bench-cache bench-shared wheel clean
+.PHONY: help setup demo extract train evaluate test check stress bench bench-cache bench-shared bench-regions bench-heads wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -71,6 +71,12 @@ bench-cache: $(READY)  ## speed of the feature cache beside h5py, maps and memcp
 
 bench-shared: $(READY)  ## four trainings on one store larger than the memory each may take: [ARGS="--gb 4.2"]
 	@$(BIN)/python bench/shared_store.py $(ARGS)
+
+bench-regions: $(READY)  ## speed of the region detector beside the usual way to write it, on CPU and CUDA: [ARGS="--repeats 3"] (6 minutes)
+	@$(BIN)/python bench/regions_speed.py $(ARGS)
+
+bench-heads: $(READY)  ## a training step of every head, and CTMWA's beside the literal algorithm: [ARGS="--heads ctmwa"]
+	@OMP_WAIT_POLICY=passive $(BIN)/python bench/heads.py $(ARGS)
 
 wheel: $(READY)  ## build the source archive and the wheel into dist/
 	@rm -rf build/lib build/bdist.* && $(BIN)/python -m build --quiet && ls dist

@@ -1,6 +1,6 @@
 """Heads × seeds on a prepared and extracted dataset: mean ± sd of the test metrics and the paired difference.
 
-python bench/seeds.py --dataset mvsa_single --heads itin,logreg --seeds 0 1 2 3 4
+python bench/seeds.py --dataset mvsa_single --heads itin,itin:context_only,logreg --seeds 0 1 2 3 4
 """
 
 import argparse

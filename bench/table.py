@@ -26,15 +26,20 @@ def say(line: str) -> None:
 def run_heads(
     artifacts: Path, dataset: str, heads: Sequence[str], seeds: Sequence[int], overrides: Sequence[str] = ()
 ) -> dict[str, list[dict[str, Any]]]:
-    """Train and evaluate each head on each seed's split; the seed is that of the split and of the initial values."""
+    """Train and evaluate each head on each seed's split; the seed is that of the split and of the initial values.
+
+    A head may be named with a preset, `itin:context_only`.
+    """
     results: dict[str, list[dict[str, Any]]] = {}
-    for head in heads:
+    for named in heads:
+        head, _, preset = named.partition(":")
         for seed in seeds:
             started = time.monotonic()
             request = TrainRequest(
                 artifacts=artifacts,
                 dataset=dataset,
                 head=head,
+                preset=preset or "default",
                 seed=seed,
                 overrides=parse_assignments(overrides) if head == "itin" else None,
             )
@@ -42,19 +47,20 @@ def run_heads(
             trained_s = time.monotonic() - started
             metrics = evaluate(run.path, split="test", artifacts=artifacts)
             kept = {name: metrics[name] for name in METRICS}
-            results.setdefault(head, []).append({"seed": seed, "train_s": trained_s, "n": metrics["n"], **kept})
-            say(f"{dataset} {head} seed {seed}: accuracy {kept['accuracy']:.4f}, trained in {trained_s:.1f} s")
+            results.setdefault(named, []).append({"seed": seed, "train_s": trained_s, "n": metrics["n"], **kept})
+            say(f"{dataset} {named} seed {seed}: accuracy {kept['accuracy']:.4f}, trained in {trained_s:.1f} s")
     return results
 
 
 def summarise(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    lines = ["head         accuracy          weighted F1       macro F1          training s (max)"]
+    width = max(12, *map(len, results))
+    lines = [f"{'head':<{width}} accuracy          weighted F1       macro F1          training s (max)"]
     for head, runs in results.items():
         cells = []
         for metric in METRICS:
             values = np.array([run[metric] for run in runs])
             cells.append(f"{values.mean():.4f} ± {values.std(ddof=1):.4f}")
-        lines.append(f"{head:<12} {'   '.join(cells)}   {max(run['train_s'] for run in runs):.1f}")
+        lines.append(f"{head:<{width}} {'   '.join(cells)}   {max(run['train_s'] for run in runs):.1f}")
     return lines
 
 

@@ -1,7 +1,8 @@
 """`sentifuse train`: stage 2, a fusion head on cached features → a run directory."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -72,7 +73,10 @@ def train(
             style="dim",
         )
 
-    run = train_head(request, progress=report)
+    def announce(notes: Mapping[str, Any]) -> None:
+        output.note("; ".join(f"{name}: {value}" for name, value in notes.items()))
+
+    run = train_head(request, progress=report, announce=announce)
     remember(artifacts, run=run.name)
     document = run.document
     output.result({"run": str(run.path), **document}, _lines(run))

@@ -41,6 +41,8 @@ class Batch:
     values: dict[str, torch.Tensor]
     masks: dict[str, torch.Tensor]
     labels: torch.Tensor | None = None  # (B,) int64
+    text_labels: torch.Tensor | None = None  # (B,) int64: what the text alone was labelled, -1 where it was not
+    image_labels: torch.Tensor | None = None  # (B,) int64: the same of the image
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,6 +54,8 @@ class Batch:
             values={key: value.to(device, non_blocking=True) for key, value in self.values.items()},
             masks={key: mask.to(device, non_blocking=True) for key, mask in self.masks.items()},
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+            text_labels=None if self.text_labels is None else self.text_labels.to(device, non_blocking=True),
+            image_labels=None if self.image_labels is None else self.image_labels.to(device, non_blocking=True),
         )
 
 
@@ -64,8 +68,8 @@ class BatchSource:
         One per encoder that the requests name.
     ids
         Every id must be in every reader, with a value unless the request is optional.
-    labels
-        (len(ids),) int64, or None.
+    labels, text_labels, image_labels
+        (len(ids),) int64, or None; -1 for a pair whose text or image has no label of its own.
     reuse
         True: batches take turns in two sets of buffers. One from `gather` is valid until the next but one is
         gathered; one from `stream` or `batches` until the next is asked for. False: every batch has its own memory,
@@ -95,22 +99,27 @@ class BatchSource:
         ids: Sequence[str],
         labels: Rows | None = None,
         *,
+        text_labels: Rows | None = None,
+        image_labels: Rows | None = None,
         reuse: bool = False,
         dtype: torch.dtype = torch.float32,
         device: torch.device = CPU,
         resident: str | None = None,
         read_ahead: bool = False,
     ) -> None:
-        if labels is not None and labels.shape != (len(ids),):
-            raise ValueError(f"labels have shape {labels.shape}, expected ({len(ids)},)")
+        for given in (labels, text_labels, image_labels):
+            if given is not None and given.shape != (len(ids),):
+                raise ValueError(f"labels have shape {given.shape}, expected ({len(ids)},)")
         if resident not in (None, *RESIDENT):
             raise ConfigError.unknown("place", str(resident), RESIDENT, where="--resident")
         self.ids = tuple(ids)
         self.labels = labels
+        self.text_labels, self.image_labels = text_labels, image_labels
         self.requests = tuple(requests)
         self._readers = dict(readers)
         self._columns = [Column(self._readers[request.encoder], request, self.ids) for request in self.requests]
         self._reads_ahead = read_ahead and resident is None
+        self._dtype, self.device = dtype, device
         self._delivery = self._choose(dtype, device, resident, reuse=reuse)
         self.widths = {column.request.key: width_of(column.field) for column in self._columns}
         ragged = [column.counts for column in self._columns if column.field.is_ragged]
@@ -119,6 +128,21 @@ class BatchSource:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def part(self, rows: Rows) -> "BatchSource":
+        """A source of the pairs at these positions, in this order, with buffers of its own; never resident."""
+        picked = [None if of is None else of[rows] for of in (self.labels, self.text_labels, self.image_labels)]
+        return BatchSource(
+            self._readers,
+            self.requests,
+            [self.ids[row] for row in rows.tolist()],
+            picked[0],
+            text_labels=picked[1],
+            image_labels=picked[2],
+            reuse=True,
+            dtype=self._dtype,
+            device=self.device,
+        )
 
     def gather(self, rows: Sequence[int] | np.ndarray[Any, Any], *, copy: bool = False) -> Batch:
         """The pairs at these positions, in this order, as one batch; `copy`: in memory of its own."""
@@ -136,13 +160,23 @@ class BatchSource:
             real = torch.from_numpy(counts).to(self._delivery.device)
             places = torch.arange(longest, device=real.device)
             masks[key] = places[None] < real[:, None] if column.is_sequence else real > 0
-        labels = None if self.labels is None else torch.from_numpy(self.labels[rows]).to(self._delivery.device)
+        labels, text_labels, image_labels = (
+            None if of is None else torch.from_numpy(of[rows]).to(self._delivery.device)
+            for of in (self.labels, self.text_labels, self.image_labels)
+        )
         ids = tuple([self.ids[row] for row in rows.tolist()])
 
         def gathered() -> Batch:
             values = {key: make() for key, make in finish.items()}
             end()
-            return Batch(ids=ids, values=values, masks=masks, labels=labels)
+            return Batch(
+                ids=ids,
+                values=values,
+                masks=masks,
+                labels=labels,
+                text_labels=text_labels,
+                image_labels=image_labels,
+            )
 
         return gathered
 

@@ -36,13 +36,18 @@ class TrainConfig:
 
     epochs: int = setting(40, "passes over the training part at most", low=1)
     batch_size: int = setting(64, "pairs per step", low=1)
-    optimiser: Literal["adam", "adamw", "sgd"] = setting("adam", "adam couples weight decay to the gradient, adamw not")
+    optimiser: Literal["adam", "adamw", "sgd", "momentum", "rmsprop"] = setting(
+        "adam", "adam couples weight decay to the gradient, adamw not; sgd: Nesterov's, momentum: the plain one"
+    )
     learning_rate: float = setting(1e-3, "step size at the start", low=0.0)
-    weight_decay: float = setting(1e-5, "L2 form with adam and sgd, decoupled with adamw", low=0.0)
-    schedule: Literal["step", "cosine", "constant"] = setting("step", "how the learning rate falls")
-    step_epochs: int = setting(10, "epochs between two steps of the schedule `step`", low=1)
-    step_factor: float = setting(0.1, "what the schedule `step` multiplies the learning rate by", low=0.0, high=1.0)
+    weight_decay: float = setting(1e-5, "decoupled with adamw, L2 form with the others", low=0.0)
+    schedule: Literal["step", "cosine", "constant", "plateau"] = setting(
+        "step", "how the learning rate falls; plateau: a step when the validation loss stands still"
+    )
+    step_epochs: int = setting(10, "epochs between two steps, or without a lower validation loss before one", low=1)
+    step_factor: float = setting(0.1, "what a step multiplies the learning rate by", low=0.0, high=1.0)
     warmup_epochs: float = setting(0.0, "epochs over which the learning rate rises linearly from 0", low=0.0)
+    select: Literal["accuracy", "loss"] = setting("accuracy", "which validation result makes an epoch the best")
     patience: int = setting(0, "stop after so many epochs without a better validation result; 0: never", low=0)
     gradient_clip: float = setting(0.0, "largest norm of the gradient; 0: no limit", low=0.0)
     average: float = setting(0.0, "decay of the moving average of the weights that is kept; 0: none", low=0.0, high=1.0)

@@ -4,6 +4,7 @@ The split must be the one that the run was trained on, and its features the very
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,24 @@ from sentifuse.data.manifest import read_manifest
 from sentifuse.data.splits import read_split
 from sentifuse.fuse.batches import BatchSource
 from sentifuse.fuse.figures import draw_confusion
-from sentifuse.fuse.infer import infer_logits, softmax
+from sentifuse.fuse.heads.head import Head
+from sentifuse.fuse.infer import infer, softmax
 from sentifuse.fuse.metrics import score
 from sentifuse.fuse.run import Predictions, RunDirectory, write_metrics
-from sentifuse.fuse.samples import digest_ids, prove_features, select_samples
+from sentifuse.fuse.samples import Samples, digest_ids, prove_features, select_samples
 from sentifuse.fuse.train import PARTS, find_device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedPart:
+    """A run and one part of its split, ready to be measured."""
+
+    run: RunDirectory
+    head: Head
+    source: BatchSource
+    samples: Samples
+    ids: tuple[str, ...]  # of the whole part, usable or not
+    artifacts: Path
 
 
 def evaluate(
@@ -44,7 +58,7 @@ def evaluate(
     dict
         Everything of `metrics.score`, and run, split, dataset, head, preset, protocol, seed, rule, target,
         split_digest, excluded (id → reason), evaluations (how often this part was opened), files (predictions,
-        metrics, confusion).
+        metrics, confusion); and `statistics` (their means), if the head has any.
 
     Raises
     ------
@@ -55,6 +69,46 @@ def evaluate(
     CacheError
         The features are gone, out of date, damaged, or made by another recipe.
     """
+    part = open_part(run, split, artifacts=artifacts, device=device, reader=reader)
+    run, samples, document = part.run, part.samples, part.run.document
+    answers = infer(part.head, part.source, device=part.source.device)
+    predictions = Predictions(
+        ids=samples.ids,
+        labels=samples.labels,
+        probabilities=softmax(answers.logits),
+        classes=run.classes,
+    )
+    opened = run.count_evaluation(split)
+    result = (
+        score(samples.labels, predictions.predicted, run.classes)
+        | answers.to_metrics()
+        | {
+            "run": str(run.path),
+            "split": split,
+            "dataset": document["dataset"],
+            "head": document["head"],
+            "preset": document["preset"],
+            "protocol": document["protocol"],
+            "seed": document["seed"],
+            "rule": document["rule"],
+            "target": document["target"],
+            "split_digest": digest_ids(part.ids),
+            "excluded": dict(samples.excluded),
+            "evaluations": opened,
+        }
+    )
+    return result | {"files": _write(run, split, predictions, result)}
+
+
+def open_part(
+    run: Path | RunDirectory,
+    split: str,
+    *,
+    artifacts: Path | None = None,
+    device: str = "auto",
+    reader: str = "mmap",
+) -> OpenedPart:
+    """The trained head and the usable pairs of a part of its split; see `evaluate`, which refuses the same."""
     run = run if isinstance(run, RunDirectory) else RunDirectory.open(run)
     document = run.document
     artifacts = artifacts or run.artifacts
@@ -88,28 +142,7 @@ def evaluate(
         device=target_device,
         read_ahead=not fits,
     )
-    predictions = Predictions(
-        ids=samples.ids,
-        labels=samples.labels,
-        probabilities=softmax(infer_logits(head, source, device=target_device)),
-        classes=run.classes,
-    )
-    opened = run.count_evaluation(split)
-    result = score(samples.labels, predictions.predicted, run.classes) | {
-        "run": str(run.path),
-        "split": split,
-        "dataset": document["dataset"],
-        "head": document["head"],
-        "preset": document["preset"],
-        "protocol": document["protocol"],
-        "seed": document["seed"],
-        "rule": document["rule"],
-        "target": document["target"],
-        "split_digest": digest_ids(ids),
-        "excluded": dict(samples.excluded),
-        "evaluations": opened,
-    }
-    return result | {"files": _write(run, split, predictions, result)}
+    return OpenedPart(run=run, head=head, source=source, samples=samples, ids=ids, artifacts=artifacts)
 
 
 def _write(run: RunDirectory, split: str, predictions: Predictions, result: Mapping[str, Any]) -> dict[str, str]:

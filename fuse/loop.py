@@ -5,19 +5,19 @@ Sees the training and the validation part and nothing else. Knows nothing of fil
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from sentifuse import TrainingError
-from sentifuse.fuse.batches import BatchSource, shuffled_batches
+from sentifuse.fuse.batches import BatchSource, Rows, shuffled_batches
 from sentifuse.fuse.config import TrainConfig
 from sentifuse.fuse.heads.head import Head
-from sentifuse.fuse.infer import accuracy_and_loss, infer_logits
+from sentifuse.fuse.infer import accuracy_and_loss, infer
 
 SHOWN_IDS = 10
 
@@ -44,6 +44,8 @@ class FitResult:
     best_epoch: int  # row of the history that was chosen, from 1
     val_accuracy: float
     val_loss: float
+    notes: Mapping[str, Any] = field(default_factory=dict)  # what the head itself wants remembered
+    held_out: tuple[str, ...] = ()  # pairs of the training part that the head kept from the batches
 
 
 def fit_head(
@@ -55,10 +57,17 @@ def fit_head(
     seed: int,
     device: torch.device,
     progress: Callable[[EpochReport], None] | None = None,
+    announce: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> FitResult:
     """Train a head and leave it with the weights of its best epoch: highest validation accuracy, then lowest loss.
 
+    With the recipe's `select="loss"` it is the lowest validation loss, then the highest accuracy.
     All randomness comes from `seed`; torch's global generators are as before afterwards.
+
+    Parameters
+    ----------
+    announce
+        Hears the head's notes, if it has any, before the first step.
 
     Raises
     ------
@@ -70,8 +79,13 @@ def fit_head(
     if head.has_closed_fit:
         return _closed_fit(head, train, val)
     with _seeded(seed, device):
+        held_out = head.hold_out(train, seed)
         head.prepare(batch.to(device) for _, batch in train.batches(config.batch_size))
-        return _descend(head, config, train, val, seed=seed, device=device, progress=progress)
+        notes = head.notes()
+        if notes and announce is not None:
+            announce(notes)
+        result = _descend(head, config, train, val, held_out, seed=seed, device=device, progress=progress)
+    return replace(result, notes=notes, held_out=tuple(train.ids[row] for row in held_out.tolist()))
 
 
 def _closed_fit(head: Head, train: BatchSource, val: BatchSource) -> FitResult:
@@ -92,6 +106,7 @@ def _descend(
     config: TrainConfig,
     train: BatchSource,
     val: BatchSource,
+    held_out: Rows,
     *,
     seed: int,
     device: torch.device,
@@ -103,15 +118,21 @@ def _descend(
     history: list[dict[str, Any]] = []
     best: tuple[float, float] | None = None
     best_epoch, best_state = 0, {}
+    plateaus = _Plateaus(config)
+    own_rows = np.setdiff1d(np.arange(len(train)), held_out)
+    kept_back = train.part(held_out) if len(held_out) else None
     for epoch in range(1, config.epochs + 1):
         started = time.perf_counter()
         rate = config.learning_rate
+        head.start_epoch(epoch, kept_back)
         head.train()
-        rows_per_step = shuffled_batches(train.lengths, config.batch_size, rng, window=config.length_window)
+        plan = shuffled_batches(train.lengths[own_rows], config.batch_size, rng, window=config.length_window)
+        rows_per_step = [own_rows[rows] for rows in plan]
         total = 0.0
         with closing(train.stream(rows_per_step)) as batches:
             for step, batch in enumerate(batches):
-                rate = config.learning_rate * rate_factor(config, epoch - 1 + step / len(rows_per_step))
+                rate = config.learning_rate * plateaus.factor
+                rate *= rate_factor(config, epoch - 1 + step / len(rows_per_step))
                 for group in optimiser.param_groups:
                     group["lr"] = rate
                 loss = head.training_step(batch.to(device), optimiser, gradient_clip=config.gradient_clip)
@@ -120,22 +141,25 @@ def _descend(
                 average.update()
                 total += loss * len(batch)
         with average.applied():
-            accuracy, val_loss = _validate(head, val, device)
-            is_best = best is None or (accuracy, -val_loss) > best
+            accuracy, val_loss, means = _validate(head, val, device)
+            result = (accuracy, -val_loss) if config.select == "accuracy" else (-val_loss, accuracy)
+            is_best = best is None or result > best
             if is_best:
-                best, best_epoch = (accuracy, -val_loss), epoch
+                best, best_epoch = result, epoch
                 best_state = {name: value.detach().clone() for name, value in head.state_dict().items()}
+        plateaus.see(val_loss)
         report = EpochReport(
             epoch=epoch,
             epochs=config.epochs,
-            train_loss=total / len(train),
+            train_loss=total / len(own_rows),
             val_accuracy=accuracy,
             val_loss=val_loss,
             learning_rate=rate,
             seconds=time.perf_counter() - started,
             is_best=is_best,
         )
-        history.append({key: value for key, value in asdict(report).items() if key != "epochs"})
+        row = {key: value for key, value in asdict(report).items() if key != "epochs"}
+        history.append(row | means | head.epoch_figures())
         if progress is not None:
             progress(report)
         if config.patience and epoch - best_epoch >= config.patience:
@@ -148,13 +172,21 @@ def _descend(
 
 
 def build_optimiser(head: Head, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser of a recipe over all parameters of a head."""
-    parameters = list(head.parameters())
+    """The optimiser of a recipe over the parameters that a head leaves to it: all of them, unless it says otherwise."""
+    parameters = head.recipe_parameters()
     if config.optimiser == "adamw":
         return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     if config.optimiser == "sgd":
         return torch.optim.SGD(
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay, momentum=0.9, nesterov=True
+        )
+    if config.optimiser == "momentum":
+        return torch.optim.SGD(
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, momentum=0.9, fused=True
+        )
+    if config.optimiser == "rmsprop":  # decay and ε of Keras, whose users made it known, not torch's 0.99
+        return torch.optim.RMSprop(
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, alpha=0.9, eps=1e-8
         )
     return torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
@@ -174,9 +206,12 @@ def rate_factor(config: TrainConfig, epochs_done: float) -> float:
     return 1.0
 
 
-def _validate(head: Head, val: BatchSource, device: torch.device) -> tuple[float, float]:
+def _validate(head: Head, val: BatchSource, device: torch.device) -> tuple[float, float, dict[str, float]]:
+    """Accuracy, loss, and the means of the head's statistics as columns of the history."""
     assert val.labels is not None  # refused in fit_head
-    return accuracy_and_loss(infer_logits(head, val, device=device), val.labels)
+    found = infer(head, val, device=device)
+    accuracy, loss = accuracy_and_loss(found.logits, val.labels)
+    return accuracy, loss, {f"val_{name}": mean for name, mean in found.means().items()}
 
 
 def _not_finite(epoch: int, step: int, loss: float, ids: tuple[str, ...]) -> str:
@@ -186,6 +221,25 @@ def _not_finite(epoch: int, step: int, loss: float, ids: tuple[str, ...]) -> str
         "Lower the step size (--set learning_rate=1e-4), limit the gradient (--set gradient_clip=1), "
         "or look at these pairs' features"
     )
+
+
+class _Plateaus:
+    """The factor of the schedule `plateau`: falls once the validation loss has not fallen for `step_epochs` epochs."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.factor = 1.0
+        self.lowest = math.inf
+        self.waited = 0
+
+    def see(self, val_loss: float) -> None:
+        if self.config.schedule != "plateau":
+            return
+        self.waited = 0 if val_loss < self.lowest else self.waited + 1
+        self.lowest = min(self.lowest, val_loss)
+        if self.waited >= self.config.step_epochs:
+            self.factor *= self.config.step_factor
+            self.waited = 0
 
 
 class _Average:

@@ -20,6 +20,8 @@ from sentifuse.data.labels import Labels
 from sentifuse.data.manifest import Manifest, Pair
 from sentifuse.fuse.batches import FieldRequest, find_field
 
+Positions = np.ndarray[Any, np.dtype[np.int64]]
+
 SHOWN_IDS = 5
 MEMORY_SHARE = 0.8  # of the free memory: features that take more would push each other out
 
@@ -29,8 +31,10 @@ class Samples:
     """The usable pairs of one part, and the others."""
 
     ids: tuple[str, ...]
-    labels: np.ndarray[Any, np.dtype[np.int64]]  # (len(ids),) position in the list of classes
+    labels: Positions  # (len(ids),) position in the list of classes
     excluded: Mapping[str, str]  # id -> "encoder: status", or why there is no label
+    text_labels: Positions | None = None  # (len(ids),) what the text alone was labelled, -1 where it was not
+    image_labels: Positions | None = None  # (len(ids),) the same of the image; both None where nobody labelled them
 
     def class_counts(self, classes: Sequence[str]) -> dict[str, int]:
         """How many usable pairs each class has."""
@@ -99,7 +103,13 @@ def select_samples(
         else:
             ids.append(id_)
             numbers.append(positions[known[id_]])
-    return Samples(ids=tuple(ids), labels=np.array(numbers, dtype=np.int64), excluded=excluded)
+    return Samples(
+        ids=tuple(ids),
+        labels=np.array(numbers, dtype=np.int64),
+        excluded=excluded,
+        text_labels=_labels_of(ids, labels, "text_label"),
+        image_labels=_labels_of(ids, labels, "image_label"),
+    )
 
 
 def prove_features(readers: Mapping[str, FeatureReader], ids: Sequence[str]) -> bool:
@@ -131,6 +141,15 @@ def count_reasons(excluded: Mapping[str, str]) -> dict[str, int]:
     for reason in excluded.values():
         counts[reason] = counts.get(reason, 0) + 1
     return dict(sorted(counts.items()))
+
+
+def _labels_of(ids: Sequence[str], labels: Labels, target: str) -> Positions | None:
+    """Position in the list of classes or -1 per id; None where the dataset has no such labels at all."""
+    known = labels.by_id(target)
+    if not known:
+        return None
+    positions = {name: position for position, name in enumerate(labels.classes)}
+    return np.array([positions[known[id_]] if id_ in known else -1 for id_ in ids], dtype=np.int64)
 
 
 def _status(readers: Mapping[str, FeatureReader], encoder: str, id_: str) -> bool:

@@ -28,7 +28,7 @@ from sentifuse.fuse.config import ResolvedConfig, resolve
 from sentifuse.fuse.delivery import RESIDENT
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.heads.head import Head
-from sentifuse.fuse.infer import infer_logits, softmax
+from sentifuse.fuse.infer import infer, softmax
 from sentifuse.fuse.loop import EpochReport, FitResult, fit_head
 from sentifuse.fuse.metrics import score
 from sentifuse.fuse.run import (
@@ -92,6 +92,8 @@ class _Inputs:
             self.requests,
             samples.ids,
             samples.labels,
+            text_labels=samples.text_labels if part == "train" else None,
+            image_labels=samples.image_labels if part == "train" else None,
             reuse=True,
             device=device,
             resident=resident,
@@ -99,8 +101,12 @@ class _Inputs:
         )
 
 
-def train(request: TrainRequest, progress: Callable[[EpochReport], None] | None = None) -> RunDirectory:
-    """Train and write a run directory.
+def train(
+    request: TrainRequest,
+    progress: Callable[[EpochReport], None] | None = None,
+    announce: Callable[[Mapping[str, Any]], None] | None = None,
+) -> RunDirectory:
+    """Train and write a run directory; `announce` hears before the first step what the head has to say about it.
 
     Raises
     ------
@@ -135,15 +141,25 @@ def train(request: TrainRequest, progress: Callable[[EpochReport], None] | None 
         torch.manual_seed(request.seed)
         head = head_class(config.head, train_source.widths, len(inputs.labels.classes)).to(device)
     prepared = time.perf_counter()
-    result = fit_head(head, config.train, train_source, val_source, seed=request.seed, device=device, progress=progress)
+    result = fit_head(
+        head,
+        config.train,
+        train_source,
+        val_source,
+        seed=request.seed,
+        device=device,
+        progress=progress,
+        announce=announce,
+    )
     fitted = time.perf_counter()
+    answers = infer(head, val_source, device=device)
     predictions = Predictions(
         ids=inputs.samples["val"].ids,
         labels=inputs.samples["val"].labels,
-        probabilities=softmax(infer_logits(head, val_source, device=device)),
+        probabilities=softmax(answers.logits),
         classes=inputs.labels.classes,
     )
-    metrics = score(predictions.labels, predictions.predicted, inputs.labels.classes)
+    metrics = score(predictions.labels, predictions.predicted, inputs.labels.classes) | answers.to_metrics()
     document = _document(request, config, inputs, head, result, metrics, device) | {
         "created": started.isoformat(timespec="seconds"),
         "timings": {"prepare_s": round(prepared - clock, 3), "fit_s": round(fitted - prepared, 3)},
@@ -218,9 +234,12 @@ def _refuse_useless(request: TrainRequest, labels: Labels, samples: Mapping[str,
     for part in PARTS:
         if not samples[part].ids:
             reasons = "; ".join(f"{n} pairs {reason}" for reason, n in count_reasons(samples[part].excluded).items())
+            todo = "Extract what is missing, choose a head that does not need it, or another --protocol or --rule"
+            if not reasons:
+                todo = "The dataset is too small to be split so: label more pairs, or choose another --protocol"
             raise TrainingError(
                 f"{where}: expected usable pairs in the {part} part, found none ({reasons or 'the part is empty'}). "
-                "Extract the missing features, choose a head that does not need them, or another --protocol or --rule"
+                f"{todo}"
             )
     counts = samples["train"].class_counts(labels.classes)
     empty = [name for name, n in counts.items() if n == 0]
@@ -261,6 +280,7 @@ def _document(
             for part, found in inputs.samples.items()
         },
         "excluded": {part: dict(found.excluded) for part, found in inputs.samples.items()},
+        **_own_of_head(inputs, result),
         "parameters": count_parameters(head),
         "best": {"epoch": result.best_epoch, "val_accuracy": result.val_accuracy, "val_loss": result.val_loss},
         "epochs_run": len(result.history),
@@ -276,3 +296,14 @@ def _document(
         },
         "command": list(request.command),
     }
+
+
+def _own_of_head(inputs: _Inputs, result: FitResult) -> dict[str, Any]:
+    """`notes` and `held_out`, for a head that has them."""
+    found: dict[str, Any] = {"notes": dict(result.notes)} if result.notes else {}
+    if result.held_out:
+        known = dict(zip(inputs.samples["train"].ids, inputs.samples["train"].labels.tolist(), strict=True))
+        counts = np.bincount([known[id_] for id_ in result.held_out], minlength=len(inputs.labels.classes))
+        classes = dict(zip(inputs.labels.classes, counts.tolist(), strict=True))
+        found["held_out"] = {"n": len(result.held_out), "digest": digest_ids(result.held_out), "classes": classes}
+    return found

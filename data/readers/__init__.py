@@ -12,6 +12,7 @@ from sentifuse.data.source import Reader
 READERS: dict[str, str] = {
     "mvsa_single": "sentifuse.data.readers.mvsa:MvsaSingle",
     "mvsa_multiple": "sentifuse.data.readers.mvsa:MvsaMultiple",
+    "tumemo": "sentifuse.data.readers.tumemo:TumEmo",
     "sample": "sentifuse.data.readers.sample:Sample",
     "pairs": "sentifuse.data.readers.pairs:Pairs",
 }

@@ -12,12 +12,12 @@ from typing import Any
 
 from sentifuse import DataError
 from sentifuse.data import files
-from sentifuse.data.source import MAX_ID_BYTES, SENTIMENT, Annotation, Problem, RawPair, ReadRequest, Source
+from sentifuse.data.readers.folder import find_list, find_pairs
+from sentifuse.data.source import MAX_ID_BYTES, SENTIMENT, Annotation, Problem, ReadRequest, Source
 from sentifuse.data.text import encoding_name
 
 LABEL_FILE = "labelResultAll.txt"
 DATA_FOLDER = "data"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 ID_PATTERN = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")  # becomes a file name, so no slashes
 LAYOUT = f"{LABEL_FILE} beside a folder {DATA_FOLDER} with <id>.jpg and <id>.txt"
 
@@ -61,7 +61,7 @@ class _Mvsa:
         label_path = find_label_file(self.name, request.root)
         labels = read_label_file(label_path, self.annotator_count)
         root = label_path.parent
-        pairs, problems = _find_files(root, [row.id for row in labels.rows])
+        pairs, problems = find_pairs(root, DATA_FOLDER, [row.id for row in labels.rows])
         if request.encoding is None:
             encoding, remarks = text_encoding([pair.text for pair in pairs if isinstance(pair.text, bytes)])
         else:
@@ -97,28 +97,14 @@ class MvsaMultiple(_Mvsa):
 
 
 def find_label_file(name: str, root: Path | None) -> Path:
-    """The label file in `root`, or in its only sub-folder that has one: archives have top folders of varying name."""
-    how = f"Unpack the archive of the dataset and run: sentifuse data prepare {name} --root DIR"
-    if root is None:
-        raise DataError(f"{name}: expected a folder with {LAYOUT}; no folder was named. {how}")
-    root = root.expanduser().resolve()
-    try:
-        if not root.is_dir():
-            found = "a file" if root.exists() else "nothing there"
-            raise DataError(f"{root}: expected a folder with {LAYOUT}, found {found}. {how}")
-        folders = [root, *sorted(child for child in root.iterdir() if child.is_dir())]
-        candidates = [folder / LABEL_FILE for folder in folders if (folder / LABEL_FILE).is_file()]
-    except OSError as error:
-        raise DataError(f"{root}: cannot be read: {error.strerror or error}. {how}") from error
-    if not candidates:
-        raise DataError(f"{root}: expected {LAYOUT}, found no {LABEL_FILE} here or one folder below. {how}")
-    if candidates[0].parent != root and len(candidates) > 1:
+    """The label file in `root` or in its only sub-folder that has one, with the folder of files beside it."""
+    path = find_list(name, root, LABEL_FILE, LAYOUT)
+    if not (path.parent / DATA_FOLDER).is_dir():
         raise DataError(
-            f"{root}: found several datasets: {', '.join(map(str, candidates))}. Name one of them with --root"
+            f"{path.parent}: expected {LAYOUT}, found no folder {DATA_FOLDER}. "
+            f"Unpack the archive of the dataset and run: sentifuse data prepare {name} --root DIR"
         )
-    if not (candidates[0].parent / DATA_FOLDER).is_dir():
-        raise DataError(f"{candidates[0].parent}: expected {LAYOUT}, found no folder {DATA_FOLDER}. {how}")
-    return candidates[0]
+    return path
 
 
 def read_label_file(path: Path, annotator_count: int) -> LabelFile:
@@ -216,37 +202,6 @@ def _annotations(rows: Sequence[LabelRow]) -> Iterator[Annotation]:
         for annotator, (text, image) in enumerate(row.words):
             yield Annotation(row.id, "text", annotator, text)
             yield Annotation(row.id, "image", annotator, image)
-
-
-def _find_files(root: Path, ids: Sequence[str]) -> tuple[list[RawPair], list[Problem]]:
-    folder = root / DATA_FOLDER
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror or error}. Mend the permissions") from error
-    exact = set(names)
-    any_case = {name.lower(): name for name in reversed(names)}
-    pairs, used = [], set()
-    for id_ in ids:
-        found = (any_case.get(f"{id_}{suffix}".lower(), "") for suffix in IMAGE_SUFFIXES)
-        image = f"{id_}.jpg" if f"{id_}.jpg" in exact else next(filter(None, found), f"{id_}.jpg")
-        text = f"{id_}.txt" if f"{id_}.txt" in exact else any_case.get(f"{id_}.txt".lower(), "")
-        used |= {image, text}
-        content, text_problem = _read_text(folder / text) if text else (None, "")
-        pairs.append(RawPair(id=id_, image_path=f"{DATA_FOLDER}/{image}", text=content, text_problem=text_problem))
-    left = [name for name in names if name not in used and not name.startswith(".")]
-    if not left:
-        return pairs, []
-    more = ", …" if len(left) > 5 else ""
-    what = f"{len(left)} files belong to no label row and are not registered: {', '.join(left[:5])}{more}"
-    return pairs, [Problem(DATA_FOLDER, what)]
-
-
-def _read_text(path: Path) -> tuple[bytes | None, str]:
-    try:
-        return path.read_bytes(), ""
-    except OSError as error:
-        return None, f"cannot be read: {error.strerror or error}"
 
 
 def text_encoding(texts: Sequence[bytes]) -> tuple[str, list[Problem]]:

@@ -16,9 +16,22 @@ if TYPE_CHECKING:
 
 HEADS: dict[str, str] = {
     "itin": "sentifuse.fuse.heads.itin:Itin",
+    "ctmwa": "sentifuse.fuse.heads.ctmwa:Ctmwa",
+    "rnn_ca_embedding": "sentifuse.fuse.heads.rnn_ca_embedding:RnnCaEmbedding",
+    "rnn_ca": "sentifuse.fuse.heads.rnn_ca_embedding:RnnCa",
+    "rnn_embedding": "sentifuse.fuse.heads.rnn_ca_embedding:RnnEmbedding",
     "text_only": "sentifuse.fuse.heads.text_only:TextOnly",
     "image_only": "sentifuse.fuse.heads.image_only:ImageOnly",
     "logreg": "sentifuse.fuse.heads.logreg:LogReg",
+    "late_lr": "sentifuse.fuse.heads.late_lr:LateLr",
+    "concat_mlp": "sentifuse.fuse.heads.concat_mlp:ConcatMlp",
+    "gmu": "sentifuse.fuse.heads.gmu:Gmu",
+    "multisentinet": "sentifuse.fuse.heads.multisentinet:MultiSentiNet",
+    "comn_like": "sentifuse.fuse.heads.comn_like:ComnLike",
+    "mvan_like": "sentifuse.fuse.heads.mvan_like:MvanLike",
+    "cross_attention": "sentifuse.fuse.heads.cross_attention:CrossAttention",
+    "clmlf_like": "sentifuse.fuse.heads.clmlf_like:ClmlfLike",
+    "ccr_like": "sentifuse.fuse.heads.ccr_like:CcrLike",
 }
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest
+from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest, Rows
 
 # Shapes: B pairs of a batch, K classes.
 
@@ -54,12 +55,56 @@ class Head(nn.Module):
         """The fields to read under a config: `needs`, unless the config changes them."""
         return cls.needs
 
+    def hold_out(self, train: BatchSource, seed: int) -> Rows:
+        """Positions of training pairs that no training batch shall hold, since the head wants them for itself; none.
+
+        Called first of all, with a training part that has `text_labels` and `image_labels` where the dataset does.
+        Draws from `seed` alone, not from torch's generator.
+        """
+        return np.zeros(0, dtype=np.int64)
+
     def prepare(self, batches: Iterable[Batch]) -> None:
         """See the training part once before the first step (to learn means and scales); by default not at all."""
+
+    def notes(self) -> dict[str, Any]:
+        """What run.json shall remember of this training beside its settings, known before the first step; nothing."""
+        return {}
+
+    def recipe_parameters(self) -> list[nn.Parameter]:
+        """The parameters that the recipe's optimiser steps: all, unless `training_step` steps some of them itself."""
+        return list(self.parameters())
+
+    def start_epoch(self, epoch: int, held_out: BatchSource | None) -> None:
+        """Called before the first step of each epoch, from 1; `held_out` has the pairs of `hold_out`, if any."""
+
+    def epoch_figures(self) -> dict[str, float]:
+        """Numbers about the epoch just trained, by their column in the history; the same names each time."""
+        return {}
 
     def forward(self, batch: Batch) -> HeadOutput:
         """Logits of a batch; pads, batch mates and masked modalities change none of them."""
         raise NotImplementedError
+
+    def check_widths(self, batch: Batch) -> None:
+        """Refuse a batch whose fields have other widths than the head was built for.
+
+        Raises
+        ------
+        ValueError
+            Which field, what was expected and found.
+        """
+        for request in self.requests(self.config):
+            found = batch.values[request.key].shape[-1]
+            if found != self.widths[request.key]:
+                raise ValueError(f"{request.key}: expected width {self.widths[request.key]}, found {found}")
+
+    def statistics(self, output: HeadOutput, batch: Batch) -> dict[str, torch.Tensor]:
+        """(B,) numbers per pair, by name, whose mean is worth following (a gate, a weight); NaN where a pair has none.
+
+        Their means over the validation part are columns of the history, those over a measured part stand in its
+        metrics. By default there are none.
+        """
+        return {}
 
     def loss(self, output: HeadOutput, batch: Batch) -> torch.Tensor:
         """Scalar; mean cross-entropy with the config's `label_smoothing`, if it has one."""

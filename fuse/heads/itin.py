@@ -2,12 +2,11 @@
 
 Regions look for their words (cross-modal alignment), a gate decides how much each region-word pair counts, and the
 result joins the context of both modalities. Where the paper is silent, the setting says what was chosen. The authors'
-program differs in many points (two GRUs, unit-length vectors, no masks); this file follows the paper.
+program differs in many points (two GRUs, unit-length vectors, no masks); each is a setting, all are off by default.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,42 +14,19 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sentifuse.fuse.batches import Batch, FieldRequest
-from sentifuse.fuse.config import check_settings, setting
 from sentifuse.fuse.heads.dropout import dropout
 from sentifuse.fuse.heads.head import Head, HeadOutput, initialise, keep_real, masked_mean, masked_softmax
+from sentifuse.fuse.heads.itin_authors import Regroup, fill_up, unit_length
+from sentifuse.fuse.heads.itin_settings import PRESETS, ItinConfig
 from sentifuse.fuse.heads.standardise import Standardise, learn_statistics
+
+__all__ = ["Itin", "ItinConfig"]
 
 # Shapes: B batch, m regions, n words (the longest text of the batch), Df / Dx / Dv widths of region, word and context
 #         features, d shared width, k alignment width, h width of the two MLPs, K classes.  Masks are bool, True = real.
 
 REGIONS, WORDS, CONTEXT = "regions.features", "tokens.states", "context.vector"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItinConfig:
-    """Settings of ITIN; the defaults are the paper's equations without anything added."""
-
-    width: int = setting(256, "d: width of regions and words after projection and GRU [not in the paper]", low=1)
-    align_width: int = setting(256, "k: width in which regions and words are compared [not in the paper]", low=1)
-    mlp_width: int = setting(64, "h: width of the two MLPs, one linear layer and ReLU each [not in the paper]", low=1)
-    pool_width: int | None = setting(None, "hidden width of Tran_z, eq. 12; none: d [not in the paper]", low=1)
-    gru_layers: int = setting(1, "layers of the bidirectional GRU", low=1)
-    gate: Literal["scalar", "vector"] = setting("scalar", "eq. 8 read as a dot product, or elementwise")
-    visual_weight: float = setting(0.2, "λ of eq. 18: share of the visual context", low=0.0, high=1.0)
-    region_count: int = setting(2, "m: the best m regions that are stored", low=1)
-    word_dropout: float = setting(0.0, "on the words after the GRU, and between its layers", low=0.0, high=0.95)
-    # Not in the paper; the preset `paper` has all of these off.
-    input_dropout: float = setting(0.0, "on region and word features, one mask per pair", low=0.0, high=0.95)
-    context_dropout: float = setting(0.0, "on the context vector", low=0.0, high=0.95)
-    left_out_words: float = setting(0.0, "share of a text's words that a training step leaves out", low=0.0, high=0.95)
-    pooled_dropout: float = setting(0.0, "on C before the two MLPs", low=0.0, high=0.95)
-    output_dropout: float = setting(0.0, "on F before the classifier", low=0.0, high=0.95)
-    standardise: bool = setting(False, "inputs to zero mean and unit variance by the training part's statistics")
-    layer_norm: bool = setting(False, "layer norm on projected regions and on words")
-    label_smoothing: float = setting(0.0, "share of the target spread over all classes", low=0.0, high=0.5)
-
-    def __post_init__(self) -> None:
-        check_settings(self)
+SATURATED = 0.01  # a gate this near to 0 or 1 hardly learns any more
 
 
 class Itin(Head):
@@ -63,94 +39,56 @@ class Itin(Head):
         FieldRequest(encoder="context", field="vector"),
     )
     Config = ItinConfig
-    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        # Chosen on validation parts of MVSA-Single (seeds 10–15, offline features) before any test part was read. The
-        # paper's recipe overfits within a few epochs there; what helped most was strong decoupled weight decay, then
-        # standardised inputs, dropout on them, a narrow head, and the vector reading of the gate.
-        "default": {
-            "width": 64,
-            "align_width": 64,
-            "gate": "vector",
-            "region_count": 2,
-            "standardise": True,
-            "input_dropout": 0.3,
-            "left_out_words": 0.15,
-            "context_dropout": 0.4,
-            "word_dropout": 0.4,
-            "pooled_dropout": 0.4,
-            "output_dropout": 0.2,
-            "optimiser": "adamw",
-            "learning_rate": 1e-3,
-            "weight_decay": 5.0,
-            "schedule": "cosine",
-            "epochs": 10,
-            "average": 0.99,
-            "patience": 0,
-        },
-        # Section IV of the paper; widths and the dropout after the GRU are in neither text nor tables.
-        "paper": {
-            "width": 256,
-            "align_width": 256,
-            "mlp_width": 64,
-            "gru_layers": 1,
-            "gate": "scalar",
-            "visual_weight": 0.2,
-            "region_count": 2,
-            "word_dropout": 0.25,
-            "optimiser": "adam",
-            "learning_rate": 1e-3,
-            "weight_decay": 1e-5,
-            "schedule": "step",
-            "step_epochs": 10,
-            "step_factor": 0.1,
-            "batch_size": 64,
-            "epochs": 40,
-            "patience": 0,
-        },
-        "paper@mvsa_multiple": {"batch_size": 128},
-    }
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = PRESETS
 
     config: ItinConfig
 
     def __init__(self, config: ItinConfig, widths: Mapping[str, int], class_count: int) -> None:
         super().__init__(config, widths, class_count)
         d, k, h = config.width, config.align_width, config.mlp_width
-        pool_width = config.pool_width or d
-        self.region = nn.Linear(widths[REGIONS], d)  # W_r, b_r
-        self.word_gru = nn.GRU(
-            widths[WORDS],
-            d,
-            num_layers=config.gru_layers,
-            dropout=config.word_dropout if config.gru_layers > 1 else 0.0,
-            bidirectional=True,
-            batch_first=True,
-        )
-        self.align_region = nn.Linear(d, k, bias=False)  # Ŵ_r
-        self.align_text = nn.Linear(d, k, bias=False)  # Ŵ_t
-        self.fuse = nn.Linear(2 * d, d)  # W_o, b_o
-        self.pool = nn.Sequential(nn.Linear(d, pool_width), nn.ReLU(), nn.Linear(pool_width, 1))  # Tran_z
-        self.visual_mlp = nn.Linear(widths[CONTEXT] + d, h)
-        self.textual_mlp = nn.Linear(d + d, h)
+        if config.sources != "context":
+            self.region = nn.Linear(widths[REGIONS], d)  # W_r, b_r
+        self.word_gru = self._gru(widths[WORDS])
+        if config.sources != "context":
+            if config.alignment:
+                self.align_region = nn.Linear(d, k, bias=False)  # Ŵ_r
+                self.align_text = nn.Linear(d, k, bias=False)  # Ŵ_t
+            self.fuse = nn.Linear(2 * d, d, bias=config.fuse_bias)  # W_o, b_o
+            hidden = config.pool_width or d
+            self.pool = nn.Sequential(nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, config.pool_heads))  # Tran_z
+        if config.sources == "interaction":
+            self.interaction_mlp = nn.Linear(d, h)
+        else:
+            interaction = d if config.sources == "all" else 0
+            self.visual_mlp = nn.Linear(widths[CONTEXT] + interaction, h)
+            self.textual_mlp = nn.Linear(d + interaction, h)
         self.classifier = nn.Linear(h, class_count)  # W_f, b_f
+        self.regroup = Regroup(d) if config.regroup and config.sources != "context" else None
+        self.context_gru = self._gru(widths[WORDS]) if self._has_context_gru else None
         initialise(self)
-        self.region_norm = nn.LayerNorm(d) if config.layer_norm else None
+        self.region_norm = nn.LayerNorm(d) if config.layer_norm and config.sources != "context" else None
         self.word_norm = nn.LayerNorm(d) if config.layer_norm else None
         self.standardise = (
-            nn.ModuleDict({_attribute(key): Standardise(widths[key]) for key in (REGIONS, WORDS, CONTEXT)})
+            nn.ModuleDict({_attribute(key): Standardise(widths[key]) for key in self._keys})
             if config.standardise
             else None
         )
 
     @classmethod
     def requests(cls, config: ItinConfig) -> tuple[FieldRequest, ...]:
-        """The three fields, regions cut to the first m."""
+        """The fields that the sources need, regions cut to the first m."""
         regions, words, context = cls.needs
-        return FieldRequest(encoder=regions.encoder, field=regions.field, limit=config.region_count), words, context
+        regions = FieldRequest(encoder=regions.encoder, field=regions.field, limit=config.region_count)
+        return {
+            "all": (regions, words, context),
+            "interaction": (regions, words),
+            "context": (words, context),
+        }[config.sources]
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Learn the inputs' statistics, if they are to be standardised."""
         if self.standardise is not None:
-            learn_statistics({key: self._standardise_layer(key) for key in (REGIONS, WORDS, CONTEXT)}, batches)
+            learn_statistics({key: self._standardise_layer(key) for key in self._keys}, batches)
 
     def forward(self, batch: Batch) -> HeadOutput:
         """Equations 1–19.
@@ -166,86 +104,167 @@ class Itin(Head):
         HeadOutput
             `details`: region (B, m, d), word (B, n, d), affinity and alignment (B, m, n), message (B, m, d), gate
             (B, m) or (B, m, d), gated (B, m, 2d), fused and interaction (B, m, d), pool_weights (B, m), pooled and
-            text_context (B, d), visual_feature, textual_feature and feature (B, h).
+            text_context (B, d), visual_feature, textual_feature and feature (B, h). With `regroup` also regrouped
+            (B, m, d), with several pooling heads also head_weights (B, heads, m). An ablation lacks what it leaves out.
         """
-        has_region, has_word = batch.masks[REGIONS], batch.masks[WORDS]
-        f, x, v = (self._input(batch, key) for key in (REGIONS, WORDS, CONTEXT))
+        self.check_widths(batch)
+        details: dict[str, torch.Tensor] = {}
+        inputs = {key: self._input(batch, key) for key in self._keys}
 
-        has_word = self._leave_out(has_word)
-        x = keep_real(x, has_word)
+        has_word = self._leave_out(batch.masks[WORDS])
+        x, has_state = keep_real(inputs[WORDS], has_word), batch.masks[WORDS]
+        if self.config.unmasked_length is not None:
+            x, has_word = fill_up(x, self.config.unmasked_length)
+            has_state = has_word
+        w = self._encode_words(self.word_gru, x, has_state)  # (B, n, d)  eq. 2–4
+        if self.word_norm is not None:
+            w = self.word_norm(w)
+        w = details["word"] = keep_real(w, has_word)
 
-        r = self.region(f)  # (B, m, d)  eq. 1
-        w = self._encode_words(x, batch.masks[WORDS])  # (B, n, d)  eq. 2–4
-        if self.region_norm is not None and self.word_norm is not None:
-            r, w = self.region_norm(r), self.word_norm(w)
-        r, w = keep_real(r, has_region), keep_real(w, has_word)
-
-        # Cross-modal alignment: each region attends to the words.
-        affinity = self.align_region(r) @ self.align_text(w).transpose(1, 2)  # (B, m, n)  eq. 5
-        scale = self.config.align_width**0.5
-        # Softmax over words, not regions: eq. 6 normalises each row of A.
-        alignment = masked_softmax(affinity / scale, has_word[:, None, :])  # (B, m, n)  eq. 6
-        u = alignment @ w  # (B, m, d)  eq. 7
-
-        # Cross-modal gating: the star of eq. 8 is a dot product (one gate per region, as the paper's figure 7 prints
-        # them) or elementwise (one gate per region and unit, as its bold g suggests).
-        if self.config.gate == "scalar":
-            gate = torch.sigmoid((r * u).sum(-1))  # (B, m)  eq. 8
-            c = gate[..., None] * torch.cat([r, u], -1)  # (B, m, 2d)  eq. 9
-        else:
-            gate = torch.sigmoid(r * u)  # (B, m, d)  eq. 8
-            c = torch.cat([gate * r, gate * u], -1)  # (B, m, 2d)  eq. 9
-        o = F.relu(self.fuse(c))  # (B, m, d)  eq. 10
-        z = o + r  # (B, m, d)  eq. 11
-
-        pool_weights = masked_softmax(self.pool(z).squeeze(-1), has_region)  # (B, m)  eq. 12
-        C = torch.einsum("bm,bmd->bd", pool_weights, z)  # (B, d)  eq. 13  # noqa: N806 (the paper's letters)
-        C = dropout(C, self.config.pooled_dropout, training=self.training)  # noqa: N806
-        V = v  # (B, Dv)  eq. 14  # noqa: N806
+        C = None  # noqa: N806 (the paper's letters)
+        if self.config.sources != "context":
+            r = self.region(inputs[REGIONS])  # (B, m, d)  eq. 1
+            C = self._interact(r, batch.masks[REGIONS], w, has_word, details)  # (B, d)  eq. 5–13  # noqa: N806
+        if self.context_gru is not None:
+            w = self._encode_words(self.context_gru, x, has_state)
         S = masked_mean(w, has_word)  # (B, d)  eq. 15  # noqa: N806
-        f1 = F.relu(self.visual_mlp(torch.cat([V, C], -1)))  # (B, h)  eq. 16
-        f2 = F.relu(self.textual_mlp(torch.cat([S, C], -1)))  # (B, h)  eq. 17
-        visual_weight = self.config.visual_weight
-        feature = visual_weight * f1 + (1 - visual_weight) * f2  # (B, h)  eq. 18
+        feature = self._join(C, inputs.get(CONTEXT), S, details)  # (B, h)  eq. 16–18
         feature = dropout(feature, self.config.output_dropout, training=self.training)
         logits = self.classifier(feature)  # (B, K)  eq. 19, before its softmax
-        return HeadOutput(
-            logits=logits,
-            details={
-                "region": r,
-                "word": w,
-                "affinity": affinity,
-                "alignment": alignment,
-                "message": u,
-                "gate": gate,
-                "gated": c,
-                "fused": o,
-                "interaction": z,
-                "pool_weights": pool_weights,
-                "pooled": C,
-                "text_context": S,
-                "visual_feature": f1,
-                "textual_feature": f2,
-                "feature": feature,
-            },
-        )
+        details |= {"text_context": S, "feature": feature}
+        return HeadOutput(logits=logits, details=details)
 
     # Eq. 20 is Head.loss: cross-entropy, its mean over the batch (sum or mean is not said in the paper).
 
-    def _encode_words(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def statistics(self, output: HeadOutput, batch: Batch) -> dict[str, torch.Tensor]:
+        """Per pair, over its regions: mean gate, share of saturated gates, largest alignment weight; NaN without any.
+
+        Unnormalised vectors of a large width drive the scalar gate to 0 or 1: these numbers show it.
+        """
+        if self.config.sources == "context":
+            return {}
+        has_region = batch.masks[REGIONS]
+        weights = has_region.to(output.logits.dtype) / has_region.sum(1, keepdim=True)  # 0 / 0 = NaN, on purpose
+        found = {}
+        if self.config.gate != "none":
+            gate = output.details["gate"]
+            gate = gate[..., None] if gate.dim() == 2 else gate
+            is_saturated = ((gate < SATURATED) | (gate > 1 - SATURATED)).to(gate.dtype)
+            found = {"gate": gate.mean(-1), "gate_saturated": is_saturated.mean(-1)}
+        if self.config.alignment:
+            found["alignment_peak"] = output.details["alignment"].amax(-1)
+        return {name: (value * weights).sum(1) for name, value in found.items()}
+
+    def _interact(
+        self,
+        r: torch.Tensor,
+        has_region: torch.Tensor,
+        w: torch.Tensor,
+        has_word: torch.Tensor,
+        details: dict[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """Equations 5–13: from regions and words to the interaction C, (B, d)."""
+        config = self.config
+        r = r if self.region_norm is None else self.region_norm(r)
+        r = keep_real(unit_length(r) if config.unit_length else r, has_region)
+
+        # Cross-modal alignment: each region attends to the words.
+        if config.alignment:
+            affinity = self.align_region(r) @ self.align_text(w).transpose(1, 2)  # (B, m, n)  eq. 5
+            scale = config.align_width**0.5
+            # Softmax over words, not regions: eq. 6 normalises each row of A.
+            alignment = masked_softmax(affinity / scale, has_word[:, None, :])  # (B, m, n)  eq. 6
+            u = alignment @ w  # (B, m, d)  eq. 7
+            details |= {"affinity": affinity, "alignment": alignment}
+        else:
+            u = masked_mean(w, has_word)[:, None].expand_as(r)
+        details |= {"region": r, "message": u}
+        if self.regroup is not None:
+            u = self.regroup(u, has_region)
+        if config.unit_length:
+            u = unit_length(u)
+        if self.regroup is not None:
+            details["regrouped"] = u
+
+        # Cross-modal gating: the star of eq. 8 is a dot product (one gate per region, as the paper's figure 7 prints
+        # them) or elementwise (one gate per region and unit, as its bold g suggests).
+        if config.gate == "scalar":
+            gate = torch.sigmoid((r * u).sum(-1))  # (B, m)  eq. 8
+            c = gate[..., None] * torch.cat([r, u], -1)  # (B, m, 2d)  eq. 9
+        elif config.gate == "vector":
+            gate = torch.sigmoid(r * u)  # (B, m, d)  eq. 8
+            c = torch.cat([gate * r, gate * u], -1)  # (B, m, 2d)  eq. 9
+        else:
+            gate = torch.ones_like(r[..., 0])
+            c = torch.cat([r, u], -1)
+        o = F.relu(self.fuse(c))  # (B, m, d)  eq. 10
+        z = o + r  # (B, m, d)  eq. 11
+
+        scores = self.pool(z).transpose(1, 2)  # (B, heads, m)
+        head_weights = masked_softmax(scores, has_region[:, None, :])
+        pool_weights = head_weights.mean(1)  # (B, m)  eq. 12; the mean of several pooled vectors has the mean weights
+        C = torch.einsum("bm,bmd->bd", pool_weights, z)  # (B, d)  eq. 13  # noqa: N806
+        C = unit_length(C) if config.unit_length else C  # noqa: N806
+        C = dropout(C, config.pooled_dropout, training=self.training)  # noqa: N806
+        details |= {"gate": gate, "gated": c, "fused": o, "interaction": z, "pool_weights": pool_weights, "pooled": C}
+        if config.pool_heads > 1:
+            details["head_weights"] = head_weights
+        return C
+
+    def _join(
+        self,
+        C: torch.Tensor | None,  # noqa: N803
+        V: torch.Tensor | None,  # (B, Dv)  eq. 14  # noqa: N803
+        S: torch.Tensor,  # noqa: N803
+        details: dict[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """Equations 16–18: F from the interaction and both contexts, (B, h)."""
+        if V is None:
+            assert C is not None  # the sources are never nothing
+            return F.relu(self.interaction_mlp(C))
+        f1 = F.relu(self.visual_mlp(self._beside(V, C)))  # (B, h)  eq. 16
+        f2 = F.relu(self.textual_mlp(self._beside(S, C)))  # (B, h)  eq. 17
+        details |= {"visual_feature": f1, "textual_feature": f2}
+        visual_weight = self.config.visual_weight
+        return visual_weight * f1 + (1 - visual_weight) * f2  # (B, h)  eq. 18
+
+    def _beside(self, context: torch.Tensor, C: torch.Tensor | None) -> torch.Tensor:  # noqa: N803
+        if C is None:
+            return context
+        return torch.cat([C, context] if self.config.interaction_first else [context, C], -1)
+
+    def _gru(self, width: int) -> nn.GRU:
+        layers = self.config.gru_layers
+        between = self.config.word_dropout if self.config.layer_dropout is None else self.config.layer_dropout
+        return nn.GRU(
+            width,
+            self.config.width,
+            num_layers=layers,
+            dropout=between if layers > 1 else 0.0,
+            bidirectional=True,
+            batch_first=True,
+        )
+
+    def _encode_words(self, gru: nn.GRU, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Equations 2–4: mean of both directions, (B, n, Dx) → (B, n, d); the backward one starts at the last word."""
         # Packing runs each text over its own words only. It refuses length 0, so an empty text runs over one zero
         # vector whose result is masked afterwards.
         lengths = mask.sum(1).clamp_min(1).cpu()
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.word_gru(packed)[0], batch_first=True, total_length=x.shape[1])
+        states, _ = pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=x.shape[1])
         forward, backward = states.chunk(2, dim=-1)
         return dropout((forward + backward) / 2, self.config.word_dropout, training=self.training)
 
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        return tuple(request.key for request in self.requests(self.config))
+
+    @property
+    def _has_context_gru(self) -> bool:
+        return self.config.separate_gru and self.config.sources == "all"
+
     def _input(self, batch: Batch, key: str) -> torch.Tensor:
         values, mask = batch.values[key], batch.masks[key]
-        if values.shape[-1] != self.widths[key]:
-            raise ValueError(f"{key}: expected width {self.widths[key]}, found {values.shape[-1]}")
         real = keep_real(values, mask) if self.standardise is None else self._standardise_layer(key)(values, mask)
         if key == CONTEXT:
             return dropout(real, self.config.context_dropout, training=self.training)

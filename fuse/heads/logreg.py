@@ -5,7 +5,7 @@ same path as every other head. Its C is chosen on the validation part from a fix
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -40,6 +40,18 @@ GRID = (
     10.0,
 )  # inverse strength of the L2 penalty
 FIT_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearFit:
+    """A logistic regression and what it reached on the validation part."""
+
+    weight: Any  # (K, D)
+    bias: Any  # (K,)
+    c: float
+    val_accuracy: float
+    val_loss: float
+    iterations: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +96,7 @@ class LogReg(Head):
 
     def forward(self, batch: Batch) -> HeadOutput:
         """Logits (B, K) in float64; a missing modality counts as its mean, that is 0 after standardisation."""
+        self.check_widths(batch)
         x = torch.cat(
             [((v - m) / s).masked_fill(~has_value[:, None], 0.0) for v, has_value, m, s in self._parts(batch)], -1
         )
@@ -92,38 +105,30 @@ class LogReg(Head):
     def fit(self, train: BatchSource, val: BatchSource) -> list[dict[str, Any]]:
         """Learn every C of the grid on `train`, keep the best validation accuracy (ties: the lower log-loss)."""
         x_raw, y = self._pooled(train)
-        mean, scale = x_raw.mean(0), x_raw.std(0)
-        scale[scale <= CONSTANT * np.finfo(np.float64).eps * np.abs(mean)] = 1.0  # a feature that never varies
-        x, (x_val_raw, y_val) = (x_raw - mean) / scale, self._pooled(val)
-        x_val = (x_val_raw - mean) / scale
-        model = LogisticRegression(max_iter=self.config.max_iterations, tol=1e-5, warm_start=True)
-        classes = np.arange(self.class_count)
-        history: list[dict[str, Any]] = []
-        best: tuple[float, float] | None = None
-        for c in GRID if self.config.c is None else (self.config.c,):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # refused below, in plain words
-                model.set_params(C=c).fit(x, y)  # from strong to weak penalty: each start is near its end
-            if model.n_iter_[0] >= self.config.max_iterations:
-                raise TrainingError(
-                    f"logreg, C = {c:g}: not converged after {model.n_iter_[0]} iterations, so it would be a weakened "
-                    "baseline. Raise the limit: --set max_iterations=100000"
-                )
-            accuracy = float(accuracy_score(y_val, model.predict(x_val)))
-            loss = float(log_loss(y_val, model.predict_proba(x_val), labels=classes))
-            history.append({"c": c, "val_accuracy": accuracy, "val_loss": loss, "iterations": int(model.n_iter_[0])})
-            if best is None or (accuracy, -loss) > best:
-                best = (accuracy, -loss)
-                self._keep(model, mean, scale, c)
-        return history
-
-    def _keep(self, model: LogisticRegression, mean: Any, scale: Any, c: float) -> None:
-        weight, bias = model.coef_, model.intercept_
-        if len(weight) == 1:  # two classes: scikit-learn keeps the logit of the second alone
-            weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
-        for buffer, value in ((self.mean, mean), (self.scale, scale), (self.weight, weight), (self.bias, bias)):
+        x_val_raw, y_val = self._pooled(val)
+        mean, scale = find_scale(x_raw)
+        fits = fit_grid(
+            (x_raw - mean) / scale,
+            y,
+            (x_val_raw - mean) / scale,
+            y_val,
+            c=self.config.c,
+            max_iterations=self.config.max_iterations,
+            class_count=self.class_count,
+            where="logreg",
+        )
+        best = best_fit(fits)
+        for buffer, value in (
+            (self.mean, mean),
+            (self.scale, scale),
+            (self.weight, best.weight),
+            (self.bias, best.bias),
+        ):
             buffer.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-        self.c.fill_(c)
+        self.c.fill_(best.c)
+        return [
+            {"c": f.c, "val_accuracy": f.val_accuracy, "val_loss": f.val_loss, "iterations": f.iterations} for f in fits
+        ]
 
     def _parts(self, batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
         parts, start = [], 0
@@ -143,3 +148,52 @@ class LogReg(Head):
         for rows, batch in source.batches(FIT_BATCH):
             x[rows] = torch.cat([vector for vector, _, _, _ in self._parts(batch)], -1).numpy()
         return x, source.labels
+
+
+def find_scale(x: Any) -> tuple[Any, Any]:
+    """Mean and deviation (D,) of every feature of x (N, D); deviation 1 where a feature never varies."""
+    mean, scale = x.mean(0), x.std(0)
+    scale[scale <= CONSTANT * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
+    return mean, scale
+
+
+def fit_grid(
+    x: Any, y: Any, x_val: Any, y_val: Any, *, c: float | None, max_iterations: int, class_count: int, where: str
+) -> list[LinearFit]:
+    """One fit for every C of the grid, or for `c` alone; x and x_val are standardised.
+
+    Raises
+    ------
+    TrainingError
+        A fit does not converge.
+    """
+    model = LogisticRegression(max_iter=max_iterations, tol=1e-5, warm_start=True)
+    fits = []
+    for strength in GRID if c is None else (c,):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # refused below, in plain words
+            model.set_params(C=strength).fit(x, y)  # from strong to weak penalty: each start is near its end
+        if model.n_iter_[0] >= max_iterations:
+            raise TrainingError(
+                f"{where}, C = {strength:g}: not converged after {model.n_iter_[0]} iterations, so it would be a "
+                "weakened baseline. Raise the limit: --set max_iterations=100000"
+            )
+        weight, bias = model.coef_, model.intercept_
+        if len(weight) == 1:  # two classes: scikit-learn keeps the logit of the second alone
+            weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
+        fits.append(
+            LinearFit(
+                weight=weight.copy(),
+                bias=bias.copy(),
+                c=strength,
+                val_accuracy=float(accuracy_score(y_val, model.predict(x_val))),
+                val_loss=float(log_loss(y_val, model.predict_proba(x_val), labels=np.arange(class_count))),
+                iterations=int(model.n_iter_[0]),
+            )
+        )
+    return fits
+
+
+def best_fit(fits: Sequence[LinearFit]) -> LinearFit:
+    """The highest validation accuracy, then the lowest log-loss."""
+    return max(fits, key=lambda fit: (fit.val_accuracy, -fit.val_loss))

@@ -81,6 +81,7 @@ class PooledMlp(Head):
 
     def forward(self, batch: Batch) -> HeadOutput:
         """Logits (B, K) from the pooled vectors; a pair without any of them gets the bias's answer."""
+        self.check_widths(batch)
         vectors = []
         for request, layer in zip(self.needs, self.standardise, strict=True):
             vectors.append(layer(*pool(batch, request.key)))

@@ -1,4 +1,4 @@
-"""The benchmarks of the cache run through and write what they promise; their figures are not judged here."""
+"""The benchmarks run through and write what they promise; their figures are not judged here."""
 
 import json
 import subprocess
@@ -41,3 +41,43 @@ def test_four_trainings_share_one_store(tmp_path: Path) -> None:
     for taken in document["processes"]:
         assert taken["RssFile"] > document["store_bytes"] / 2
         assert taken["Pss"] < taken["RssAnon"] + taken["RssFile"]
+
+
+@pytest.mark.slow
+def test_heads_bench_writes_figures_of_every_head_and_of_ctmwa_beside_the_literal_algorithm(tmp_path: Path) -> None:
+    heads = ("itin", "ctmwa", "text_only", "logreg")
+    shown = run_bench("heads.py", "--quick", "--threads", "1", "--heads", ",".join(heads), "--artifacts", str(tmp_path))
+    document = json.loads((tmp_path / "bench" / "heads.json").read_text(encoding="utf-8"))
+    assert tuple(document["heads"]) == heads
+    for name in heads:
+        for figure in ("ms_per_step", "pairs_per_s", "peak_mib"):
+            assert document["heads"][name][figure] > 0
+    ctmwa = document["ctmwa"]
+    for figure in ("speedup_over_literal", "speedup_shared_mask", "plain_steps", "plain_steps_shared_mask"):
+        assert ctmwa[figure] > 0
+    assert ctmwa["largest_difference_to_literal"] < 1e-12  # the rival computes the same
+    assert set(ctmwa["literal_split_ms"]) == set(ctmwa["reference_split_ms"])
+    assert "where the literal step's processor time goes" in shown
+
+
+@pytest.mark.slow
+def test_regions_speed_writes_figures_and_a_picture(tmp_path: Path) -> None:
+    """In miniature, with the part for a GPU on the CPU."""
+    said = run_bench("regions_speed.py", "--quick", "--artifacts", str(tmp_path))
+    document = json.loads((tmp_path / "bench" / "regions.json").read_text(encoding="utf-8"))
+    computed = {"exact", "fast", "fastest"} - document["equals"].keys()
+    for name in ("naive", *computed):
+        assert document["speed"][name]["images_per_s"] > 0
+        assert document["peak_bytes"][name] > 100e6
+        assert document["cost"]["share_of_peak"][name]["res5"] > 0
+        assert {"backbone", "RPN", "RoI pool", "res5", "selection"} <= document["stages"][name].keys()
+    for name in computed:
+        assert document["stages"][name]["write"]["cpu_s"] > 0
+        assert document["proposals"][name]["300"]["regions_kept"] == 1
+    assert document["processes"]["exact"]["ratio"] > 0
+    assert document["check"]["same"] > 0.5 * document["check"]["regions"] > 0
+    assert document["cuda"]["precisions"]["exact"]["images_per_s"] > 0
+    assert document["cost"]["nominal_flop"]["res5"] > document["cost"]["done_flop"]["res5"] > 0
+    assert (tmp_path / "bench" / "regions.png").stat().st_size > 10_000
+    assert not (tmp_path / "bench" / "regions").exists()
+    assert "× naive" in said

@@ -19,7 +19,7 @@ GROUPS = ([], ["data"], ["data", "prepare"], ["extract"], ["train"], ["evaluate"
 Type = Callable[..., Any]
 
 
-@pytest.mark.parametrize("words", GROUPS, ids=lambda words: " ".join(words) or "sentifuse")
+@pytest.mark.parametrize("words", [*GROUPS, ["doctor"]], ids=lambda words: " ".join(words) or "sentifuse")
 def test_help_has_an_example_and_imports_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys; from sentifuse import cli; code = cli.run(sys.argv[1:]); "
@@ -48,9 +48,9 @@ def test_the_clone_that_is_not_installed_says_how_to_install_it(tmp_path: Path) 
 
 
 def test_an_unknown_head_exits_2_and_lists_the_heads(type_command: Type, project: Path) -> None:
-    typed = type_command("train", "--head", "ctmwa", "--artifacts", project)
+    typed = type_command("train", "--head", "mutan", "--artifacts", project)
     assert typed.code == 2
-    assert "unknown head 'ctmwa'" in typed.err
+    assert "unknown head 'mutan'" in typed.err
     for head in ("itin", "logreg", "text_only", "image_only"):
         assert head in typed.err
     assert "Traceback" not in typed.err
@@ -137,7 +137,8 @@ def test_a_second_extract_computes_nothing_and_needs_no_torch(project: Path) -> 
             "no-such-option",
         ),
         (("data", "prepare", "mvsa_singel"), 2, "did you mean 'mvsa_single'"),
-        (("data", "prepare", "tumemo"), 2, "tumemo"),
+        (("data", "prepare", "t4sa"), 2, "t4sa"),
+        (("data", "prepare", "tumemo"), 3, "all_data_id_and_label.txt"),
         (("data", "prepare", "mvsa_multiple", "--root", "/no/such/folder"), 3, "/no/such/folder"),
         (("data", "prepare", "pairs", "--name", "shop"), 2, "--table"),
         (("data", "prepare", "mvsa_single", "--table", "x.csv"), 2, "pairs"),

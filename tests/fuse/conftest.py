@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ CLASSES = ("negative", "neutral", "positive")
 FIELDS = {
     "tokens": (Field(name="states", dtype="float16", shape=(12,), is_ragged=True),),
     "context": (Field(name="vector", dtype="float32", shape=(7,)),),
-    "regions": (Field(name="features", dtype="float16", shape=(3, 9)), Field(name="count", dtype="int32", shape=())),
+    "regions": (
+        Field(name="features", dtype="float16", shape=(3, 9)),
+        Field(name="boxes_normalised", dtype="float32", shape=(3, 4)),
+        Field(name="count", dtype="int32", shape=()),
+    ),
 }
 
 
@@ -48,6 +53,7 @@ class World:
     texts: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
     text_labels: Mapping[str, str] = field(default_factory=dict)
+    image_labels: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
     @property
@@ -75,6 +81,7 @@ class World:
         labelled = [id_ for id_ in self.ids if self.labels is None or id_ in self.labels]
         said = [Annotation(id_, "pair", 0, self.label(id_)) for id_ in labelled]
         said += [Annotation(id_, "text", 0, label) for id_, label in self.text_labels.items()]
+        said += [Annotation(id_, "image", 0, label) for id_, label in self.image_labels.items()]
         write_manifest(self.dataset_dir, Manifest(self.dataset_dir, pairs))
         write_annotations(self.dataset_dir, said)
         if self.given:
@@ -143,7 +150,9 @@ class World:
             return {"vector": vector.astype(np.float32)}
         features = rng.normal(size=(3, 9))
         features[:, signal] += 2.0
-        return {"features": features.astype(np.float16), "count": np.array(rng.integers(0, 4), dtype=np.int32)}
+        count = np.array(rng.integers(0, 4), dtype=np.int32)
+        boxes = np.sort(rng.random((3, 2, 2)), axis=1).reshape(3, 4)
+        return {"features": features.astype(np.float16), "boxes_normalised": boxes.astype(np.float32), "count": count}
 
 
 @pytest.fixture
@@ -154,6 +163,12 @@ def make_world(tmp_path: Path) -> Callable[..., World]:
         return World(**({"artifacts": tmp_path / "artifacts"} | settings)).write()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_world() -> Callable[..., World]:
+    """Writes a world where its `artifacts` say, for fixtures that outlive a test."""
+    return lambda **settings: World(**settings).write()
 
 
 @pytest.fixture(scope="module")
@@ -174,11 +189,11 @@ def random_batch(
 ) -> Batch:
     """Random features with these many words and regions per pair; what is masked holds numbers too, on purpose."""
     generator = torch.Generator().manual_seed(seed)
-    counts = {"tokens.states": lengths, "regions.features": regions}
+    counts = {"tokens": lengths, "regions": regions}  # every field of these encoders is a sequence
     values, masks = {}, {}
     for key, width in widths.items():
-        if key in counts:
-            n = torch.tensor(counts[key])
+        if key.partition(".")[0] in counts:
+            n = torch.tensor(counts[key.partition(".")[0]])
             longest = max(1, int(n.max()))
             masks[key] = torch.arange(longest)[None] < n[:, None]
             values[key] = torch.randn(len(n), longest, width, generator=generator, dtype=torch.float64).to(dtype)
@@ -187,6 +202,15 @@ def random_batch(
             values[key] = torch.randn(len(has_context), width, generator=generator, dtype=torch.float64).to(dtype)
     labels = torch.randint(0, class_count, (len(lengths),), generator=generator)
     return Batch(ids=tuple(f"p{i}" for i in range(len(lengths))), values=values, masks=masks, labels=labels)
+
+
+@pytest.fixture(scope="session")
+def loops() -> Any:
+    """The module `loops.py` beside this file: parts of heads written as slow loops."""
+    spec = spec_from_file_location("loops", Path(__file__).with_name("loops.py"))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -114,6 +114,39 @@ def test_moving_a_batch_keeps_it(readers: dict[str, FeatureReader]) -> None:
     assert all(torch.equal(moved.values[key], batch.values[key]) for key in batch.values)
 
 
+def test_labels_of_each_modality_travel_with_their_pairs(readers: dict[str, FeatureReader]) -> None:
+    ids = readers["tokens"].ids[:10]
+    text, image = np.arange(10) - 1, np.arange(10)[::-1].copy()
+    source = BatchSource(readers, REQUESTS, ids, np.arange(10), text_labels=text, image_labels=image)
+    batch = source.gather([7, 0, 3]).to("cpu")
+    assert batch.text_labels.tolist() == [6, -1, 2]
+    assert batch.image_labels.tolist() == [2, 9, 6]
+    without = BatchSource(readers, REQUESTS, ids).gather([1])
+    assert (without.labels, without.text_labels, without.image_labels) == (None, None, None)
+    with pytest.raises(ValueError, match=r"labels have shape \(4,\), expected \(10,\)"):
+        BatchSource(readers, REQUESTS, ids, image_labels=np.arange(4))
+
+
+@pytest.mark.parametrize("resident", [None, "ram"])
+def test_a_part_is_a_source_of_these_pairs_alone(readers: dict[str, FeatureReader], resident: str | None) -> None:
+    ids = readers["tokens"].ids
+    source = BatchSource(
+        readers, REQUESTS, ids, np.arange(len(ids)), text_labels=np.arange(len(ids)) + 1, reuse=True, resident=resident
+    )
+    rows = np.array([4, 2, 11])
+    part = source.part(rows)
+    kept = source.gather([0])  # the part has buffers of its own: what the whole gives stays as it is
+    before = {key: value.clone() for key, value in kept.values.items()}
+    batch = part.gather(range(3))
+    assert part.ids == batch.ids == tuple(ids[row] for row in rows)
+    assert batch.labels.tolist() == rows.tolist()
+    assert batch.text_labels.tolist() == (rows + 1).tolist()
+    assert batch.image_labels is None
+    assert_stored(batch, readers)
+    assert all(torch.equal(kept.values[key], value) for key, value in before.items())
+    assert part.widths == source.widths
+
+
 def test_an_absent_field_is_named(readers: dict[str, FeatureReader]) -> None:
     absent = FieldRequest(encoder="tokens", field="pooled")
     with pytest.raises(CacheError, match=r"tokens: expected a field 'pooled', found states\. .* --encoders tokens"):

@@ -1,5 +1,6 @@
 """The training loop: schedules, averaging, selection, stopping, and the same numbers for the same seed."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,28 @@ def test_the_best_epoch_is_kept(sources: tuple[BatchSource, BatchSource]) -> Non
     assert found == pytest.approx((result.val_accuracy, result.val_loss))
 
 
+def test_the_lowest_loss_can_choose_the_epoch(sources: tuple[BatchSource, BatchSource]) -> None:
+    _, result = fit(sources, epochs=8, learning_rate=0.3, select="loss")
+    losses = [row["val_loss"] for row in result.history]
+    assert result.best_epoch == losses.index(min(losses)) + 1
+    assert [row["is_best"] for row in result.history] == [
+        loss < min([math.inf, *losses[:epoch]]) for epoch, loss in enumerate(losses)
+    ]
+
+
+def test_the_rate_falls_once_the_validation_loss_stands_still(sources: tuple[BatchSource, BatchSource]) -> None:
+    _, result = fit(sources, epochs=25, learning_rate=0.1, schedule="plateau", step_epochs=2, step_factor=0.5)
+    rate, lowest, waited, rates = 0.1, math.inf, 0, []
+    for row in result.history:
+        rates.append(rate)
+        waited = 0 if row["val_loss"] < lowest else waited + 1
+        lowest = min(lowest, row["val_loss"])
+        if waited == 2:
+            rate, waited = 0.5 * rate, 0
+    assert [row["learning_rate"] for row in result.history] == pytest.approx(rates)
+    assert len(set(rates)) >= 3
+
+
 def test_patience_stops_after_the_last_gain(sources: tuple[BatchSource, BatchSource]) -> None:
     _, result = fit(sources, epochs=60, patience=3, learning_rate=0.3)
     assert len(result.history) == result.best_epoch + 3 < 60
@@ -117,7 +140,10 @@ def test_schedules(recipe: dict[str, Any], expected: list[float]) -> None:
     assert [rate_factor(config, epoch) for epoch in epochs] == pytest.approx(expected, abs=1e-2)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD"), ("momentum", "SGD"), ("rmsprop", "RMSprop")],
+)
 def test_optimisers_take_the_recipe(sources: tuple[BatchSource, BatchSource], name: str, kind: str) -> None:
     optimiser = build_optimiser(new_head(sources[0]), TrainConfig(optimiser=name, learning_rate=0.5, weight_decay=0.25))
     assert type(optimiser).__name__ == kind
@@ -162,3 +188,61 @@ def test_inference_keeps_the_order_of_the_source(sources: tuple[BatchSource, Bat
         with torch.no_grad():
             alone = head.eval()(sources[1].gather([row])).logits.numpy()
         np.testing.assert_allclose(together[[row]], alone, atol=1e-5)
+
+
+class Reserved(TextOnly):
+    """Keeps every fifth training pair for itself, and writes down what it is asked and given."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.asked: list[Any] = []
+        self.seen: set[str] = set()
+
+    def hold_out(self, train: BatchSource, seed: int) -> Any:
+        self.asked.append(("hold_out", len(train), seed))
+        return np.arange(0, len(train), 5)
+
+    def notes(self) -> dict[str, Any]:
+        return {"reserved": True}
+
+    def recipe_parameters(self) -> list[Any]:
+        return [self.classifier.weight]
+
+    def start_epoch(self, epoch: int, held_out: BatchSource | None) -> None:
+        assert held_out is not None
+        self.asked.append((epoch, held_out.ids))
+
+    def epoch_figures(self) -> dict[str, float]:
+        return {"pairs_seen": float(len(self.seen))}
+
+    def training_step(self, batch: Any, *arguments: Any, **options: Any) -> float:
+        self.seen |= set(batch.ids)
+        return super().training_step(batch, *arguments, **options)
+
+
+def test_a_head_can_keep_pairs_from_the_batches_and_parameters_from_the_recipe(
+    sources: tuple[BatchSource, BatchSource],
+) -> None:
+    train = sources[0]
+    head = Reserved(TextOnly.Config(hidden=8), train.widths, 3)
+    before = {name: value.detach().clone() for name, value in head.named_parameters()}
+    heard: list[Any] = []
+    config = TrainConfig(epochs=2, batch_size=16)
+    result = fit_head(head, config, *sources, seed=3, device=CPU, announce=heard.append)
+    kept = tuple(train.ids[row] for row in range(0, len(train), 5))
+    assert head.asked == [("hold_out", 60, 3), (1, kept), (2, kept)]
+    assert head.seen == set(train.ids) - set(kept)
+    assert result.held_out == kept
+    assert heard == [{"reserved": True}] == [result.notes]
+    assert [row["pairs_seen"] for row in result.history] == [48.0, 48.0]
+    moved = [name for name, value in head.named_parameters() if not torch.equal(value, before[name])]
+    assert moved == ["classifier.weight"]
+
+
+def test_a_head_without_wishes_sees_every_pair_and_notes_nothing(sources: tuple[BatchSource, BatchSource]) -> None:
+    heard: list[Any] = []
+    head = new_head(sources[0])
+    config = TrainConfig(epochs=1, batch_size=16)
+    result = fit_head(head, config, *sources, seed=0, device=CPU, announce=heard.append)
+    assert (result.held_out, dict(result.notes), heard) == ((), {}, [])
+    assert build_optimiser(head, config).param_groups[0]["params"] == list(head.parameters())

@@ -118,3 +118,15 @@ def test_a_row_whose_input_could_not_be_read_is_left_out_by_name(make_world: Mak
     with FeatureWriter(reader.feature_set) as writer:
         writer.commit(writer.stage(2, [Row(id="p3", digest="", status="failed: input/output error")]))
     assert select(world, VECTOR).excluded == {"p3": "context: failed: input/output error"}
+
+
+def test_labels_of_text_and_image_come_along_where_there_are_any(make_world: MakeWorld) -> None:
+    assert select(make_world(n=60), STATES).text_labels is None
+    text = {"p3": "positive", "p4": "negative", "p59": "neutral"}
+    world = make_world(name="others", n=60, text_labels=text, image_labels={"p4": "neutral"})
+    found = select(world, STATES)
+    classes = world.classes
+    expected = [classes.index(text[id_]) if id_ in text else -1 for id_ in found.ids]
+    assert found.text_labels.tolist() == expected
+    assert found.image_labels[found.ids.index("p4")] == classes.index("neutral")
+    assert int((found.image_labels >= 0).sum()) == 1
