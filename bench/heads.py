@@ -2,6 +2,7 @@
 
 python bench/heads.py --threads 2                      all heads, then CTMWA
 python bench/heads.py --heads ctmwa,itin --quick       a look
+python bench/heads.py --precision bfloat16             trained heads with rounded products, and by turns in float32
 
 Batches are made in memory (what reading costs is bench/cache_speed.py): 64 pairs, texts of MVSA's lengths × 768, 36
 regions × 2048, one vector of 512. Each head runs in a process of its own in its default preset. Times are processor
@@ -9,6 +10,7 @@ times, the best of several rounds; ratios are of one process and one run.
 """
 
 import argparse
+import copy
 import itertools
 import json
 import subprocess
@@ -27,12 +29,14 @@ from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import resolve
 from sentifuse.fuse.heads import HEADS, load_head
 from sentifuse.fuse.loop import build_optimiser
+from sentifuse.fuse.precision import rounded_products
 
 WIDTHS = {"tokens": 768, "context": 512, "regions": 2048, "clip": 512}
 NUMBERS = {"regions.boxes_normalised": 4}
 PAIRS, BATCH, CLASSES, REGIONS = 17_024, 64, 3, 36
 TRAINING = int(0.8 * PAIRS)
 MIB = 2.0**20
+CPU = torch.device("cpu")
 
 
 def main() -> None:
@@ -42,30 +46,42 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="of CTMWA's variants, and of each head's batches")
     parser.add_argument("--quick", action="store_true", help="one round, four batches, small widths of CTMWA")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of training steps")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a head, in the process of its own
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rounds = 1 if arguments.quick else arguments.rounds
     if arguments.one:
-        sys.stdout.write(json.dumps(measure_head(arguments.one, rounds, is_quick=arguments.quick)) + "\n")
+        sys.stdout.write(
+            json.dumps(measure_head(arguments.one, rounds, arguments.precision, is_quick=arguments.quick)) + "\n"
+        )
         return
-    document: dict[str, Any] = {"machine": clock.machine(), "threads": arguments.threads, "batch": BATCH, "heads": {}}
-    table.say(f"{'head':<18} ms/step   pairs/s  epoch s  peak MiB   forward / loss and backward / optimiser, ms")
+    precision = arguments.precision
+    document: dict[str, Any] = {"machine": clock.machine(), "threads": arguments.threads, "batch": BATCH}
+    document |= {"precision": precision, "heads": {}}
+    table.say(
+        f"{'head':<18} precision ms/step (float32)  pairs/s  epoch s  peak MiB   forward / loss, backward / optimiser"
+    )
     for name in arguments.heads.split(","):
+        if precision != "float32" and load_head(name).has_closed_fit:
+            table.say(f"{name:<18} is solved in float64, not trained in steps")
+            continue
         document["heads"][name] = row = measure_apart(name, arguments)
         split = " / ".join(f"{row['split_ms'][part]:.1f}" for part in row["split_ms"]) or f"fit {row['fit_s']:.1f} s"
         table.say(
-            f"{name:<18} {row['ms_per_step']:7.1f} {row['pairs_per_s']:9.0f} {TRAINING / row['pairs_per_s']:8.1f} "
-            f"{row['peak_mib']:9.0f}   {split}"
+            f"{name:<18} {precision:<9} {row['ms_per_step']:7.1f} {row['float32_ms_per_step']:9.1f} "
+            f"{row['pairs_per_s']:8.0f} {TRAINING / row['pairs_per_s']:8.1f} {row['peak_mib']:9.0f}   {split}"
         )
-    document["ctmwa"] = heads_ctmwa.measure(rounds, is_quick=arguments.quick)
-    table.write(arguments.artifacts, "heads.json", document)
+    if precision == "float32":
+        document["ctmwa"] = heads_ctmwa.measure(rounds, is_quick=arguments.quick)
+    table.write(arguments.artifacts, "heads.json" if precision == "float32" else f"heads-{precision}.json", document)
 
 
 def measure_apart(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """A head in a process of its own: its peak memory is then its own."""
     command = [sys.executable, __file__, "--one", name, "--threads", str(arguments.threads)]
-    command += ["--rounds", str(arguments.rounds)] + (["--quick"] if arguments.quick else [])
+    command += ["--precision", arguments.precision, "--rounds", str(arguments.rounds)]
+    command += ["--quick"] if arguments.quick else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr[-2000:]}")
@@ -73,7 +89,7 @@ def measure_apart(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def measure_head(name: str, rounds: int, *, is_quick: bool) -> dict[str, Any]:
+def measure_head(name: str, rounds: int, precision: str, *, is_quick: bool) -> dict[str, Any]:
     head_class = load_head(name)
     config = resolve(name, head_class.Config, head_class.PRESETS, dataset="mvsa_multiple")
     requests = head_class.requests(config.head)
@@ -83,40 +99,51 @@ def measure_head(name: str, rounds: int, *, is_quick: bool) -> dict[str, Any]:
     before = clock.memory_of()["VmHWM"]
     if head.has_closed_fit:
         return {**measure_fit(head, source), **memory(before)}
-    head.prepare(batch for _, batch in source.batches(BATCH))
-    held_out = head.hold_out(source, 0)  # type: ignore[arg-type]  # the part of a source that heads use
-    head.start_epoch(1, source.part(held_out) if len(held_out) else None)  # type: ignore[arg-type]
-    head.train()
-    optimiser = build_optimiser(head, config.train)
-    steps: list[dict[str, float]] = []
-    for _ in range(rounds):
-        for batch in source.pool:
-            cpu, wall = time.process_time(), time.perf_counter()
-            head.training_step(batch, optimiser, gradient_clip=config.train.gradient_clip)
-            steps.append({"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall})
-    size = len(source.pool)  # the batches differ in length: their best times are taken one by one
-    best = {
-        kind: float(np.mean([min(s[kind] for s in steps[i::size]) for i in range(size)])) for kind in ("cpu", "wall")
-    }
+    heads = {"float32": copy.deepcopy(head), precision: head}  # by turns: the machine may be busier later
+    optimisers = {name: build_optimiser(begin(trained, source), config.train) for name, trained in heads.items()}
+    steps: dict[str, list[dict[str, float]]] = {name: [] for name in heads}
+    for _, batch, used in itertools.product(range(rounds), source.pool, heads):
+        cpu, wall = time.process_time(), time.perf_counter()
+        with rounded_products(used, CPU):
+            heads[used].training_step(batch, optimisers[used], gradient_clip=config.train.gradient_clip)
+        steps[used].append({"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall})
+    optimiser, best = optimisers[precision], best_of_each(steps[precision], len(source.pool))
     return {
         "ms_per_step": 1e3 * best["cpu"],
+        "float32_ms_per_step": 1e3 * best_of_each(steps["float32"], len(source.pool))["cpu"],
         "wall_ms_per_step": 1e3 * best["wall"],
         "pairs_per_s": BATCH / best["wall"],
         "parameters": sum(p.numel() for p in head.parameters()),
-        "split_ms": split_of(head, source.pool, optimiser) if name != "ctmwa" else {},
+        "split_ms": split_of(head, source.pool, optimiser, precision) if name != "ctmwa" else {},
         "fit_s": 0.0,
         **memory(before),
     }
 
 
-def split_of(head: Any, pool: list[Batch], optimiser: torch.optim.Optimizer) -> dict[str, float]:
+def begin(head: Any, source: "MemorySource") -> Any:
+    """The head as it is before its first step."""
+    head.prepare(batch for _, batch in source.batches(BATCH))
+    held_out = head.hold_out(source, 0)
+    head.start_epoch(1, source.part(held_out) if len(held_out) else None)
+    return head.train()
+
+
+def best_of_each(steps: list[dict[str, float]], size: int) -> dict[str, float]:
+    """Mean seconds of a step: the batches differ in length, so their best times are taken one by one."""
+    return {
+        kind: float(np.mean([min(s[kind] for s in steps[i::size]) for i in range(size)])) for kind in ("cpu", "wall")
+    }
+
+
+def split_of(head: Any, pool: list[Batch], optimiser: torch.optim.Optimizer, precision: str) -> dict[str, float]:
     """Where a step's processor time goes."""
     taken = {"forward": 0.0, "loss and backward": 0.0, "optimiser": 0.0}
     for batch in pool:
         marks = [time.process_time()]
-        output = head(batch)
+        with rounded_products(precision, CPU):
+            output = head(batch)
         marks.append(time.process_time())
-        head.loss(output, batch).backward()
+        head.loss(output.widened(), batch).backward()
         marks.append(time.process_time())
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -134,6 +161,7 @@ def measure_fit(head: Any, source: "MemorySource") -> dict[str, Any]:
     steps = len(source) / BATCH
     return {
         "ms_per_step": 1e3 * cpu / steps,
+        "float32_ms_per_step": 1e3 * cpu / steps,
         "wall_ms_per_step": 1e3 * wall / steps,
         "pairs_per_s": len(source) / wall,
         "parameters": sum(b.numel() for b in head.buffers()),

@@ -13,10 +13,11 @@ import heads_literal
 import table
 import torch
 
-from sentifuse.fuse.heads import ctmwa_fast, linear
+from sentifuse.fuse.heads import ctmwa_fast
 from sentifuse.fuse.heads.ctmwa_fast import FastBilevelStep
 from sentifuse.fuse.heads.ctmwa_network import BACKBONE, WEIGHT_NETS, CtmwaNetwork, TranslationWeights
 from sentifuse.fuse.heads.ctmwa_step import BilevelStep, StepSettings, Vectors, parameters_of, plain_step
+from sentifuse.fuse.layers import linear
 
 TEXT, IMAGE, EMBEDDING, CLASSES, BATCH = 768, 512, 512, 3, 64
 SMALL = (48, 32, 16)  # widths of a quick run and of the proof

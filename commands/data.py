@@ -19,6 +19,8 @@ app = typer.Typer(help="Prepare datasets: what the inputs are, their labels and 
 
 PROBLEMS_SHOWN = 10
 NAMES_SHOWN = 5
+SCOPES = ("all", "labelled")
+KINDS = ("group", "text", "image")
 
 Column = Annotated[str | None, typer.Option(help="Name of that column.")]
 
@@ -26,6 +28,7 @@ Column = Annotated[str | None, typer.Option(help="Name of that column.")]
 @app.command(
     "prepare",
     epilog="Examples: sentifuse data prepare mvsa_single --root MVSA_Single · "
+    "sentifuse data prepare mvsa_single --lists splits --allow-missing · "
     "sentifuse data prepare pairs --name shop --table pairs.csv --root photos",
 )
 def prepare_command(
@@ -36,6 +39,15 @@ def prepare_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     encoding: Annotated[
         str | None, typer.Option(help="Encoding of the texts.", show_default="gb18030 for MVSA, else utf-8")
+    ] = None,
+    lists: Annotated[
+        Path | None, typer.Option(help="Folder with published split lists: clmlf/, fair/, or one of them itself.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="With --lists: they may name ids that are not here.")
+    ] = False,
+    folds: Annotated[
+        int | None, typer.Option(help="k of the protocols folds and grouped-folds.", show_default="10")
     ] = None,
     dataset_name: Annotated[str | None, typer.Option("--name", help="pairs: name of the new dataset.")] = None,
     table_file: Annotated[
@@ -54,7 +66,7 @@ def prepare_command(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Read a dataset into manifest, annotations, labels and split; features are never touched."""
+    """Read a dataset into manifest, annotations, labels, near-duplicates and splits; features are never touched."""
     from sentifuse.data.prepare import prepare
 
     output = Output(as_json=as_json)
@@ -68,17 +80,26 @@ def prepare_command(
         "split_column": split_column,
     }
     named = {option: column for option, column in columns.items() if column is not None}
-    card = prepare(
-        dataset_name or name,
-        artifacts=artifacts,
-        reader=name if dataset_name else None,
-        root=root,
-        rule=rule,
-        seed=seed,
-        encoding=encoding,
-        table=_own_table(name, dataset_name, table_file, root, named, classes),
-        max_failures=max_failures,
-    )
+    with (
+        output.counter("reading and hashing files", "pairs") as progress,
+        output.counter("comparing pictures", "images") as hash_progress,
+    ):
+        card = prepare(
+            dataset_name or name,
+            artifacts=artifacts,
+            reader=name if dataset_name else None,
+            root=root,
+            rule=rule,
+            seed=seed,
+            encoding=encoding,
+            table=_own_table(name, dataset_name, table_file, root, named, classes),
+            lists=lists,
+            allow_missing=allow_missing,
+            folds=folds,
+            max_failures=max_failures,
+            progress=progress,
+            hash_progress=hash_progress,
+        )
     output.result(card.to_json(), card_lines(card))
     output.note(f"next: sentifuse extract --dataset {card.name}", style="dim")
 
@@ -111,20 +132,12 @@ def audit_command(
 ) -> None:
     """What is odd: missing, unreadable, duplicate, conflicting; encodings; counts beside the published ones."""
     from sentifuse.data.audit import audit
-    from sentifuse.data.manifest import read_manifest
     from sentifuse.data.prepare import dataset_dir
 
     output = Output(as_json=as_json)
     folder = dataset_dir(artifacts, name)
-    with output.progress(f"decoding the images of {name}", len(read_manifest(folder)), "images") as advance:
-        seen = 0
-
-        def report(done: int, total: int) -> None:
-            nonlocal seen
-            advance(done - seen)
-            seen = done
-
-        found = audit(folder, progress=report)
+    with output.counter(f"decoding the images of {name}", "images") as progress:
+        found = audit(folder, progress=progress)
     output.result(found.to_json(), audit_lines(found))
 
 
@@ -158,6 +171,8 @@ def _own_table(
 def card_lines(card: "Card") -> list[str]:
     """A dataset's card for a person."""
     counts = card.counts
+    unusable = {name: entry["unusable"] for name, entry in card.protocols.items() if "unusable" in entry}
+    usable = {name: entry for name, entry in card.protocols.items() if name not in unusable}
     return [
         f"{card.name}: {counts['pairs']:,} pairs from {card.root}",
         f"  images: {_listed(counts['image_status'])}",
@@ -165,6 +180,8 @@ def card_lines(card: "Card") -> list[str]:
         f"  labels: {counts['labelled']:,} by rule {card.rule}: {_listed(counts['classes'])}",
         f"  without label: {_listed(counts['removed'])}",
         f"  split:  {card.protocol}, seed {card.seed}: {_listed(counts.get('split', {}))}",
+        f"  protocols: {', '.join(_protocol(name, entry) for name, entry in usable.items())}",
+        *(f"  protocol {name} cannot be used: {reason}" for name, reason in unusable.items()),
         *(f"  note: {problem['where']}: {problem['what']}" for problem in card.problems[:PROBLEMS_SHOWN]),
         *_more(len(card.problems) - PROBLEMS_SHOWN, f"all of them in card.json of {card.name}"),
         *(f"  published: {name}: {_listed(published)}" for name, published in card.published.items()),
@@ -192,10 +209,58 @@ def audit_lines(audit: "Audit") -> list[str]:
         f"usable (labelled, image and text readable): {_listed(audit.usable)}",
         f"text encodings: {_listed(audit.encodings)}; {audit.non_ascii_texts:,} texts are not ASCII",
         *table(["finding", "n", "the first"], rows),
+        *duplicate_lines(audit),
         *(f"published: {name}: {_listed(published)}" for name, published in audit.published.items()),
         *(f"note: {problem['where']}: {problem['what']}" for problem in audit.problems[:PROBLEMS_SHOWN]),
         *_more(len(audit.problems) - PROBLEMS_SHOWN, "all of them with --json"),
     ]
+
+
+def duplicate_lines(audit: "Audit") -> list[str]:
+    """Groups of near-duplicates, and the leak of every prepared split."""
+    if audit.n_hashed == 0:
+        about = "no image could be compared: groups are by text alone"
+    else:
+        about = f"{audit.n_hashed:,} of {audit.pairs:,} images could be compared"
+    rows = [
+        [what, *(found[scope][name] for scope in SCOPES for name in ("groups", "members", "largest"))]
+        for what, found in audit.groups.items()
+    ]
+    heads = [f"{scope}: {name}" for scope in SCOPES for name in ("groups", "members", "largest")]
+    by_split: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in audit.leaks:
+        by_split.setdefault((row["split"], row["part"]), []).append(row)
+    splits = [
+        [split, part, len(rows), sum(row["n"] for row in rows), *(_shares(rows, kind) for kind in KINDS)]
+        for (split, part), rows in by_split.items()
+    ]
+    mean = audit.random_leak
+    return [
+        f"near-duplicates: {audit.components:,} components; {about}",
+        *table(["same", *heads], rows),
+        "leak: pairs of a part that have a near-duplicate in training",
+        *table(["split", "part", "folds", "n", "either", "text", "image"], splits),
+        *(
+            f"random 8:1:1 over seeds 0 to {audit.random_seeds - 1}, test part: "
+            f"{mean[kind]['mean']:.1%} ± {mean[kind]['sd']:.1%} {title}"
+            for kind, title in (("group", "either"), ("text", "text"), ("image", "image"))
+            if mean
+        ),
+    ]
+
+
+def _shares(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """How many pairs leak and their share; of several folds the mean share and its range."""
+    n = sum(row[kind] for row in rows)
+    shares = [row[kind] / max(1, row["n"]) for row in rows]
+    spread = f", {min(shares):.1%} to {max(shares):.1%}" if len(rows) > 1 else ""
+    return f"{n:,} ({sum(shares) / len(shares):.1%}{spread})"
+
+
+def _protocol(name: str, entry: Mapping[str, Any]) -> str:
+    folds = f" ({entry['k']} folds)" if entry["k"] else ""
+    missing = f" ({entry['missing']:,} listed ids not here)" if entry["missing"] else ""
+    return f"{name}{folds}{missing} {entry['digest'][:12]}"
 
 
 def _first(ids: Sequence[str]) -> str:

@@ -50,7 +50,15 @@ Resident = Annotated[
 ]
 Rule = Annotated[str | None, typer.Option("--rule", help="Label rule: multisentinet, consistent or given.")]
 Protocol = Annotated[
-    str | None, typer.Option("--protocol", help="Split protocol: random or given.", show_default="the dataset's own")
+    str | None,
+    typer.Option(
+        "--protocol",
+        help="random, folds, grouped, grouped-folds, fair, clmlf or given: see `data prepare` and docs/protocols.md.",
+        show_default="the dataset's own",
+    ),
+]
+Fold = Annotated[
+    int | None, typer.Option("--fold", help="Which fold is the test part, from 1, under a protocol with folds.")
 ]
 
 ARTIFACTS = Path("artifacts")

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 PLAIN_INTERVAL_S = 5.0  # without a terminal: one progress line per interval
@@ -52,6 +52,28 @@ class Output:
                 yield advance
         else:
             yield _plain_lines(self, what, total, unit)
+
+    @contextmanager
+    def counter(self, what: str, unit: str = "pairs") -> Iterator[Callable[[int, int], None]]:
+        """`progress` for work that tells its total itself: yields a function of (units done, units in all).
+
+        Nothing is shown before the first call.
+        """
+        with ExitStack() as stack:
+            advance: Callable[[int], None] | None = None
+            seen = 0
+
+            def report(done: int, total: int) -> None:
+                nonlocal advance, seen
+                if advance is None:
+                    advance = stack.enter_context(self.progress(what, total, unit))
+                advance(done - seen)
+                seen = done
+                if done >= total:  # another bar may follow
+                    stack.close()
+                    advance, seen = None, 0
+
+            yield report
 
 
 def _has_colour(stream: Any) -> bool:

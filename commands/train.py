@@ -11,6 +11,7 @@ from sentifuse.commands import options
 from sentifuse.commands.output import Output
 
 if TYPE_CHECKING:
+    from sentifuse.data.splits import SplitFacts
     from sentifuse.fuse.run import RunDirectory
 
 EXAMPLE = "Example: sentifuse train --head itin --dataset mvsa_single --seed 0 --set epochs=20"
@@ -23,6 +24,7 @@ def train(
     preset: Annotated[str, typer.Option(help="default: what validation likes best; paper: as published.")] = "default",
     seed: Annotated[int, typer.Option(min=0, help="Seed of split and initialisation.")] = 0,
     protocol: options.Protocol = None,
+    fold: options.Fold = None,
     rule: options.Rule = None,
     target: Annotated[str, typer.Option(help="label, text_label or image_label.")] = "label",
     settings: Annotated[
@@ -56,6 +58,7 @@ def train(
         preset=preset,
         seed=seed,
         protocol=protocol,
+        fold=fold,
         rule=rule,
         target=target,
         overrides=parse_assignments(settings or []),
@@ -76,11 +79,33 @@ def train(
     def announce(notes: Mapping[str, Any]) -> None:
         output.note("; ".join(f"{name}: {value}" for name, value in notes.items()))
 
-    run = train_head(request, progress=report, announce=announce)
+    def report_split(facts: "SplitFacts") -> None:
+        for line in leak_lines(facts):
+            output.note(line)
+
+    run = train_head(request, progress=report, announce=announce, report_split=report_split)
     remember(artifacts, run=run.name)
     document = run.document
     output.result({"run": str(run.path), **document}, _lines(run))
     output.note("next: sentifuse evaluate --split test", style="dim")
+
+
+def leak_lines(facts: "SplitFacts") -> list[str]:
+    """What a split is and how much of it leaks, for a person."""
+    sizes = ", ".join(f"{n:,} {part}" for part, n in facts.parts.items())
+    fold = f", fold {facts.fold} of {facts.k}" if facts.k else ""
+    lines = [f"split {facts.protocol}{fold}, seed {facts.seed}, rule {facts.rule}: {sizes} ({facts.digest[:12]})"]
+    if facts.missing:
+        lines.append(f"{facts.missing:,} listed ids are not here: no figure of this split is the published one")
+    for part, leak in facts.leak.items():
+        share = leak["group"] / leak["n"] if leak["n"] else 0.0
+        lines.append(
+            f"leak: {leak['group']:,} of {leak['n']:,} {part} pairs ({share:.1%}) have a near-duplicate in training "
+            f"({leak['text']:,} by text, {leak['image']:,} by image)"
+        )
+    if facts.n_hashed < facts.n_pairs:
+        lines.append(f"leak: only {facts.n_hashed:,} of {facts.n_pairs:,} images could be compared")
+    return lines
 
 
 def _lines(run: "RunDirectory") -> list[str]:

@@ -1,10 +1,10 @@
 """Audit: what is odd about a prepared dataset, pair by pair, and its counts beside the published ones.
 
-Decodes every image and reads every text; changes nothing.
+Decodes every image and reads every text; changes nothing but the hashes of pictures that had none yet.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,10 +12,16 @@ from typing import Any
 
 from sentifuse.data import files
 from sentifuse.data.card import read_card
+from sentifuse.data.duplicates import count_duplicates
+from sentifuse.data.groups import ensure_groups
+from sentifuse.data.image_hashes import read_image_hashes
 from sentifuse.data.images import UnreadableImage, read_image
 from sentifuse.data.labels import Labels, read_labels
+from sentifuse.data.leak import random_leak
 from sentifuse.data.manifest import MISSING, OK, WITHDRAWN, Manifest, Pair, read_manifest
 from sentifuse.data.text import clean, is_bare
+
+RANDOM_SEEDS = 20
 
 Groups = tuple[tuple[str, ...], ...]
 
@@ -29,6 +35,9 @@ class Audit:
     `changed_images` differ from the manifest (prepare again); `bare_texts` have no word once links, mentions and
     punctuation are gone. `sides` counts text label x image label ("none" for no majority). `usable` counts labelled
     pairs whose image and text can both be read, by class, as "pairs" in all.
+    `groups`: kind of likeness -> "all" and "labelled" pairs -> "groups", "members", "largest"; `components` joins all
+    pairs into so many. `leaks`: per prepared split, fold and part "n" and how many share a "group", "text" or "image"
+    with training; `random_leak` is the mean and sd of that share for random splits of seeds 0 to `random_seeds` - 1.
     """
 
     name: str
@@ -52,6 +61,12 @@ class Audit:
     removed: Mapping[str, tuple[str, ...]]
     sides: Mapping[str, Mapping[str, int]]
     usable: Mapping[str, int]
+    n_hashed: int
+    components: int
+    groups: Mapping[str, Mapping[str, Mapping[str, int]]]
+    leaks: tuple[Mapping[str, Any], ...]
+    random_leak: Mapping[str, Mapping[str, float]]
+    random_seeds: int
     problems: tuple[Mapping[str, str], ...]
     published: Mapping[str, Any]
 
@@ -78,6 +93,14 @@ def audit(dataset_dir: Path, progress: Callable[[int, int], None] | None = None)
     card = read_card(dataset_dir)
     manifest = read_manifest(dataset_dir)
     labels = read_labels(dataset_dir)
+    groups = ensure_groups(dataset_dir)
+    hashes = read_image_hashes(dataset_dir)
+    labels_by_id = labels.by_id()
+    labelled = [pair for pair in manifest.pairs if pair.id in labels_by_id]
+    counted = {
+        "all": count_duplicates(manifest.pairs, hashes),
+        "labelled": count_duplicates(labelled, hashes),
+    }
     seen = _look_at_images(manifest, progress)
     texts = [pair for pair in manifest.pairs if pair.text_status == OK]
     unreadable = {
@@ -113,6 +136,12 @@ def audit(dataset_dir: Path, progress: Callable[[int, int], None] | None = None)
         removed=_removed(labels),
         sides=_sides(labels),
         usable=_usable(manifest, labels, set(unreadable)),
+        n_hashed=groups.n_hashed,
+        components=len(set(groups.group)),
+        groups={kind: {scope: found[kind] for scope, found in counted.items()} for kind in counted["all"]},
+        leaks=tuple(_leaks(dataset_dir)),
+        random_leak=random_leak(labels_by_id, groups, range(RANDOM_SEEDS)) if labelled else {},
+        random_seeds=RANDOM_SEEDS,
         problems=card.problems,
         published=card.published,
     )
@@ -142,6 +171,15 @@ def _look(manifest: Manifest, pair: Pair) -> _Seen:
         return _Seen("", files.digest(raw), read_image(raw).size)
     except UnreadableImage as error:
         return _Seen(error.reason, files.digest(raw), (0, 0))
+
+
+def _leaks(dataset_dir: Path) -> Iterator[dict[str, Any]]:
+    """One row per split file, fold and held-out part; a file that fits the labels no more is left out."""
+    for path in sorted((dataset_dir / "splits").glob("*-s*.parquet")):
+        found = files.read_metadata(path, hint="")
+        for fold in found.get("folds", ()):
+            for part, leak in fold["leak"].items():
+                yield {"split": path.stem, "fold": fold["fold"], "part": part, "rule": found["rule"], **leak}
 
 
 def _groups(keyed: Iterable[tuple[str, str]]) -> Groups:

@@ -11,8 +11,10 @@ from typing import Any
 from sentifuse import DataError
 from sentifuse.data.files import read_json, write_json
 from sentifuse.data.manifest import prepare_hint
+from sentifuse.data.protocols import DEFAULT_FOLDS
 
 FILE_NAME = "card.json"
+NEWER_KEYS = {"folds", "protocols"}  # a card from before them is still good
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,10 @@ class Card:
     `counts`: "pairs", "image_status", "text_status" (status -> n, each adding up to the pairs), "labelled", "classes"
     (class -> n, adding up to "labelled"), "removed" (reason -> n, with "labelled" adding up to the pairs), "split"
     (part -> n), "failures". `problems`: what was odd in the source, row by row. `published`: counts of papers to
-    stand beside ours. `options`: what is needed to read the same source again.
+    stand beside ours. `options`: what is needed to read the same source again. `folds`: the k of the protocols with
+    folds of our own. `protocols`: those there are -> "seed", "k", "digest" of the id lists, "missing" (listed ids that
+    the manifest lacks), "folds" (digest, sizes and leak of each), and for published lists "source" and "lists" (counts
+    of what did not fit); or "unusable" with the reason.
     """
 
     name: str
@@ -39,6 +44,8 @@ class Card:
     published: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    folds: int = DEFAULT_FOLDS
+    protocols: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"classes": list(self.classes), "problems": [dict(problem) for problem in self.problems]}
@@ -55,8 +62,8 @@ def read_card(dataset_dir: Path) -> Card:
     path = dataset_dir / FILE_NAME
     values = read_json(path, hint=hint)
     names = {one.name for one in fields(Card)}
-    if set(values) != names:
-        odd = sorted(set(values) ^ names)
+    odd = sorted((set(values) ^ names) - NEWER_KEYS | (set(values) - names))
+    if odd:
         raise DataError(
             f"{path}: expected the keys {sorted(names)}, these are missing or unknown: {odd}. Delete it. {hint}"
         )

@@ -13,6 +13,7 @@ from threading import get_ident
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentifuse import DataError
@@ -118,8 +119,15 @@ def write_table(path: Path, columns: Mapping[str, tuple[str, Sequence[Any]]], me
     return write_bytes(path, sink.getvalue().to_pybytes())
 
 
-def read_table(path: Path, columns: Sequence[str], *, hint: str) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+def read_table(
+    path: Path, columns: Sequence[str], *, hint: str, where: Mapping[str, Sequence[Any]] | None = None
+) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """The named columns as lists, and the metadata that `write_table` was given.
+
+    Parameters
+    ----------
+    where
+        Column -> values: only rows that have one of them in each of these columns.
 
     Raises
     ------
@@ -135,7 +143,22 @@ def read_table(path: Path, columns: Sequence[str], *, hint: str) -> tuple[dict[s
     absent = [name for name in columns if name not in table.column_names]
     if absent or not isinstance(metadata, dict):
         raise DataError(f"{path}: expected the columns {list(columns)}, found {table.column_names}. Delete it. {hint}")
+    for name, values in (where or {}).items():
+        wanted = pa.array(values, type=table.schema.field(name).type)
+        table = table.filter(pc.is_in(table.column(name), value_set=wanted))
     return {name: table.column(name).to_pylist() for name in columns}, metadata
+
+
+def read_metadata(path: Path, *, hint: str) -> dict[str, Any]:
+    """The metadata alone that `write_table` was given; refuses what `read_table` refuses, but for missing columns."""
+    content = read_bytes(path, hint=hint)
+    try:
+        metadata = json.loads((pq.read_schema(pa.BufferReader(content)).metadata or {}).get(METADATA_KEY, b"null"))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error}). Delete it. {hint}") from error
+    if not isinstance(metadata, dict):
+        raise DataError(f"{path}: expected a table of this program, found no metadata. Delete it. {hint}")
+    return metadata
 
 
 def read_parquet(content: bytes) -> pa.Table:

@@ -1,6 +1,6 @@
-"""Prepare: from a source to manifest, annotations, labels, default split and card, all of it again at no cost.
+"""Prepare: from a source to manifest, annotations, labels, groups, splits and card, all of it again at no cost.
 
-Hashes images but does not decode them (the audit does). Nothing of a source is dropped: every pair gets a row.
+Hashes files and pictures; judges neither (the audit does). Nothing of a source is dropped: every pair gets a row.
 """
 
 import platform
@@ -18,6 +18,7 @@ from sentifuse import ConfigError, DataError, __version__
 from sentifuse.data import files
 from sentifuse.data.card import FILE_NAME as CARD_NAME
 from sentifuse.data.card import Card, read_card, write_card
+from sentifuse.data.groups import ensure_groups
 from sentifuse.data.labels import RULES, Labels, compute_labels, write_annotations
 from sentifuse.data.manifest import FILE_NAME as MANIFEST_NAME
 from sentifuse.data.manifest import (
@@ -29,10 +30,21 @@ from sentifuse.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from sentifuse.data.protocols import DEFAULT_FOLDS, MIN_FOLDS, PUBLISHED
+from sentifuse.data.published import (
+    PublishedLists,
+    check_lists,
+    find_lists,
+    list_problems,
+    published_splits,
+    read_lists,
+    refusal,
+    write_lists,
+)
 from sentifuse.data.readers import READERS, load_reader
 from sentifuse.data.register import register_pairs
-from sentifuse.data.source import Problem, ReadRequest, Source, TableOptions
-from sentifuse.data.splits import part_counts, write_given, write_split
+from sentifuse.data.source import SPLITS, Problem, ReadRequest, Source, TableOptions
+from sentifuse.data.splits import available_protocols, describe_split, write_given, write_split
 
 DATASETS_FOLDER = "datasets"
 NAME_PATTERN = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")
@@ -61,8 +73,12 @@ def prepare(
     seed: int = 0,
     encoding: str | None = None,
     table: TableOptions | None = None,
+    lists: Path | None = None,
+    allow_missing: bool = False,
+    folds: int | None = None,
     max_failures: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    hash_progress: Callable[[int, int], None] | None = None,
 ) -> Card:
     """Read a dataset and write what the other rooms need, in `artifacts/datasets/<name>/`.
 
@@ -77,23 +93,41 @@ def prepare(
         Where the source lies; None takes what an earlier call was given (with its encoding).
     rule, encoding
         None takes the reader's default.
+    lists
+        Folder with published split lists, kept with the dataset; None keeps those of an earlier call.
+    allow_missing
+        Whether lists may name ids that the manifest lacks; those are counted and take no part.
+    folds
+        k of the protocols "folds" and "grouped-folds"; None: as before, else 10.
     max_failures
         So many rows may be malformed, have unknown label words, or texts and images that cannot be read; None: 5 % of
         the rows, at least 10. A missing text or image is a status, not a failure.
     progress
         Called with (pairs done, pairs in all).
+    hash_progress
+        Called with (pictures hashed, pictures to hash) afterwards, if there are new ones.
 
     Raises
     ------
     ConfigError
-        Unknown reader, rule or encoding, a name that cannot be a folder.
+        Unknown reader, rule or encoding, a name that cannot be a folder, too few folds.
     DataError
-        A source that cannot be used, files that cannot be written; or, after everything was written, too many failures.
+        A source or lists that cannot be used, files that cannot be written; or, after everything else was written,
+        lists of ids that are not there, or too many failures.
     """
     folder = dataset_dir(artifacts, name).resolve()
     if rule is not None and rule not in RULES:
         raise ConfigError.unknown("label rule", rule, RULES, where="--rule")
+    if folds is not None and folds < MIN_FOLDS:
+        raise ConfigError(
+            f"--folds: expected {MIN_FOLDS} or more (a part each for test, validation, training), found {folds}"
+        )
+    if allow_missing and lists is None:
+        raise ConfigError("--allow-missing: expected --lists DIR beside it, found none. It is about ids in those lists")
+    published = [] if lists is None else find_lists(lists.expanduser().resolve())
     before = _card_before(folder)
+    if folds is None:
+        folds = before.folds if before else DEFAULT_FOLDS
     reader_name = _reader_name(name, reader, table, before)
     request = _request(folder, before, reader_name, root=root, encoding=encoding, table=table)
     source = load_reader(reader_name).read(request)
@@ -105,7 +139,9 @@ def prepare(
     write_annotations(folder, source.annotations)
     labels = compute_labels(folder, rule, source.classes)
     write_given(folder, {pair.id: pair.split for pair in source.pairs if pair.split})
-    split = write_split(folder, labels, protocol=source.protocol, seed=seed)
+    refused = _keep_lists(folder, published, manifest, labels, allow_missing=allow_missing)
+    ensure_groups(folder, hash_progress)
+    protocols, notes = _write_splits(folder, labels, manifest, seed=seed, k=folds)
 
     bad_pairs = _unreadable_pairs(manifest)
     failures = [problem for problem in source.problems if problem.is_failure] + bad_pairs
@@ -119,9 +155,10 @@ def prepare(
         rule=rule,
         protocol=source.protocol,
         seed=seed,
-        counts=count_pairs(manifest, labels) | {"split": part_counts(folder, split), "failures": len(failures)},
+        counts=count_pairs(manifest, labels)
+        | {"split": _default_parts(protocols, source.protocol), "failures": len(failures)},
         problems=tuple(
-            problem.to_json() for problem in (*source.problems, *bad_pairs, *_split_problems(source, labels))
+            problem.to_json() for problem in (*source.problems, *bad_pairs, *_split_problems(source, labels), *notes)
         ),
         published=source.published,
         options=_options(request),
@@ -131,10 +168,71 @@ def prepare(
             "pillow": PIL.__version__,
             "pyarrow": pyarrow.__version__,
         },
+        folds=folds,
+        protocols=protocols,
     )
     write_card(folder, card)
+    if refused:
+        raise DataError(f"{'; '.join(refused)}. Everything else is written, lists given before are kept")
     _refuse_many_failures(folder, failures, len(source.pairs), max_failures)
     return card
+
+
+def _keep_lists(
+    folder: Path, published: Sequence[PublishedLists], manifest: Manifest, labels: Labels, *, allow_missing: bool
+) -> list[str]:
+    """Keep the lists that fit the manifest; why the others do not."""
+    refused = []
+    for found in published:
+        lists = replace(found, allows_missing=allow_missing)
+        reason = _reason_against(lists, manifest, labels)
+        if reason:
+            refused.append(reason)
+        else:
+            write_lists(folder, lists)
+    return refused
+
+
+def _write_splits(
+    folder: Path, labels: Labels, manifest: Manifest, *, seed: int, k: int
+) -> tuple[dict[str, Any], list[Problem]]:
+    """The splits of all protocols there are, as the card describes them; and what is odd about them."""
+    protocols: dict[str, Any] = {}
+    problems: list[Problem] = []
+    groups = ensure_groups(folder)
+    for protocol in available_protocols(folder):
+        entry: dict[str, Any] = {}
+        unusable = ""
+        if protocol in PUBLISHED:
+            lists = read_lists(folder, protocol)
+            check = check_lists(lists, manifest, labels)
+            entry = {"source": lists.source, "lists": check.to_json()}
+            problems += list_problems(lists, check)
+            unusable = _reason_against(lists, manifest, labels)
+        try:
+            if not unusable:
+                path = write_split(folder, labels, protocol=protocol, seed=seed, k=k, groups=groups)
+                entry |= describe_split(folder, path)
+        except ConfigError as error:  # a class too small for so many folds
+            unusable = str(error)
+        protocols[protocol] = entry | ({"unusable": unusable} if unusable else {})
+    return protocols, problems
+
+
+def _reason_against(lists: PublishedLists, manifest: Manifest, labels: Labels) -> str:
+    """Why these lists cannot split these pairs; "" when they can."""
+    reason = refusal(lists, check_lists(lists, manifest, labels))
+    if not reason:
+        try:
+            published_splits(lists, labels.by_id())
+        except DataError as error:  # a part without pairs of a class
+            return str(error)
+    return reason
+
+
+def _default_parts(protocols: Mapping[str, Any], protocol: str) -> dict[str, int]:
+    parts = protocols[protocol]["folds"][0]["parts"]
+    return {part: parts[part] for part in SPLITS}
 
 
 def count_pairs(manifest: Manifest, labels: Labels) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Texts: bytes are decoded strictly by the dataset's rule, and cleaned only when an encoder asks for it.
 
-The manifest keeps texts as read; cleaning is a setting of each text encoder. Does not tokenise.
+The manifest keeps texts as read; cleaning is a setting of each text encoder. `normalise` is for comparing texts, never
+for encoding them. Does not tokenise.
 """
 
 import codecs
@@ -64,6 +65,7 @@ _CUT_LINK = re.compile(
 )
 _MENTION = re.compile(r"(?<!\w)@\w+")
 _RETWEET = re.compile(r"^\s*RT(?=[\s:@])[\s:]*")
+_RETWEET_LOWER = re.compile(_RETWEET.pattern, re.IGNORECASE)
 _CUT_END = re.compile(r"[\s…]*…[\s…]*$")
 
 
@@ -126,3 +128,23 @@ def is_bare(text: str) -> bool:
     """
     words = re.sub(r"(?<!\w)http(?!\w)|@user(?!\w)", " ", _tweet(text))
     return not re.search(r"\w", words)
+
+
+# One letter is left of these links. Only the ellipsis tells them from a word, so no cleaning touches them.
+_CUT_AT_ITS_FIRST_LETTER = re.compile(r"(?<!\w)h(?:…|\.\.\.)\s*$")
+_SEPARATORS = re.compile(r"[^\w#]+")
+
+
+def normalise(text: str) -> str:
+    """`text` reduced to what near-duplicates share: two texts that give the same string here are called the same.
+
+    Lower case; whole and cut links, a leading ``RT`` and mentions removed; every run of other signs than letters,
+    digits, ``_`` and ``#`` becomes one blank. "" when nothing is left, which equals no other text.
+
+    >>> normalise("RT @ann: So COLD!! #ice http://t.co/x htt…"), normalise("so cold, #ice h…")
+    ('so cold #ice', 'so cold #ice')
+    """
+    text = text.lower()
+    for pattern in (_LINK, _CUT_LINK, _CUT_AT_ITS_FIRST_LETTER, _RETWEET_LOWER, _MENTION):
+        text = pattern.sub(" ", text)
+    return _SEPARATORS.sub(" ", text).strip()

@@ -52,6 +52,9 @@ class TrainConfig:
     gradient_clip: float = setting(0.0, "largest norm of the gradient; 0: no limit", low=0.0)
     average: float = setting(0.0, "decay of the moving average of the weights that is kept; 0: none", low=0.0, high=1.0)
     length_window: int = setting(8, "batches sorted by length together; 1: no sorting", low=1)
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", "of the products in training steps; everything else, validation included, is always in float32"
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -1,17 +1,19 @@
 """Measure a finished run on one part of its split: numbers, a table of predictions, a picture. Learns nothing.
 
 The split must be the one that the run was trained on, and its features the very same; otherwise nothing is measured.
+Every look at a part is counted in run.json.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sentifuse import DataError
-from sentifuse.data.labels import read_labels
+from sentifuse.data.groups import read_groups
+from sentifuse.data.labels import Labels, read_labels
 from sentifuse.data.manifest import read_manifest
-from sentifuse.data.splits import read_split
+from sentifuse.data.splits import read_split, read_split_facts
 from sentifuse.fuse.batches import BatchSource
 from sentifuse.fuse.figures import draw_confusion
 from sentifuse.fuse.heads.head import Head
@@ -19,6 +21,8 @@ from sentifuse.fuse.infer import infer, softmax
 from sentifuse.fuse.metrics import score
 from sentifuse.fuse.run import Predictions, RunDirectory, write_metrics
 from sentifuse.fuse.samples import Samples, digest_ids, prove_features, select_samples
+from sentifuse.fuse.statistics import RESAMPLES, bootstrap
+from sentifuse.fuse.subsets import score_subsets, subsets
 from sentifuse.fuse.train import PARTS, find_device
 
 
@@ -31,7 +35,21 @@ class OpenedPart:
     source: BatchSource
     samples: Samples
     ids: tuple[str, ...]  # of the whole part, usable or not
+    labels: Labels
+    training_ids: tuple[str, ...]
+    dataset_dir: Path
     artifacts: Path
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether the split keeps near-duplicates together; intervals then draw groups, otherwise pairs."""
+        return str(self.run.document["protocol"]).startswith("grouped")
+
+    def subsets(self, groups: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+        """The named subsets that the dataset alone tells, and `groups` (id → near-duplicates); see `fuse.subsets`."""
+        is_unseen = not {*self.ids} & {*self.training_ids}
+        training_ids = self.training_ids if is_unseen else ()
+        return subsets(self.ids, labels=self.labels, groups=groups if is_unseen else None, training_ids=training_ids)
 
 
 def evaluate(
@@ -56,9 +74,9 @@ def evaluate(
     Returns
     -------
     dict
-        Everything of `metrics.score`, and run, split, dataset, head, preset, protocol, seed, rule, target,
-        split_digest, excluded (id → reason), evaluations (how often this part was opened), files (predictions,
-        metrics, confusion); and `statistics` (their means), if the head has any.
+        Everything of `measure`, and run, split, dataset, head, preset, protocol, seed, rule, target, split_digest,
+        excluded (id → reason), evaluations (how often this part was opened), files (predictions, metrics, confusion);
+        and `statistics` (their means), if the head has any.
 
     Raises
     ------
@@ -78,9 +96,10 @@ def evaluate(
         probabilities=softmax(answers.logits),
         classes=run.classes,
     )
+    groups = read_groups(part.dataset_dir)
     opened = run.count_evaluation(split)
     result = (
-        score(samples.labels, predictions.predicted, run.classes)
+        measure(predictions, named=part.subsets(groups), groups=groups if part.is_grouped else None)
         | answers.to_metrics()
         | {
             "run": str(run.path),
@@ -89,6 +108,7 @@ def evaluate(
             "head": document["head"],
             "preset": document["preset"],
             "protocol": document["protocol"],
+            "fold": document.get("fold", 0),
             "seed": document["seed"],
             "rule": document["rule"],
             "target": document["target"],
@@ -98,6 +118,44 @@ def evaluate(
         }
     )
     return result | {"files": _write(run, split, predictions, result)}
+
+
+def measure(
+    predictions: Predictions,
+    *,
+    named: Mapping[str, Sequence[str]] | None = None,
+    groups: Mapping[str, str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All numbers that follow from a table of predictions; the written table is enough to have them again.
+
+    Parameters
+    ----------
+    named
+        Subsets: name → ids, see `subsets`.
+    groups
+        id → group, to draw groups instead of pairs for the intervals.
+
+    Returns
+    -------
+    dict
+        Everything of `metrics.score` with probabilities; intervals: measure → `statistics.Interval`; subsets: name →
+        `subsets.score_subsets`.
+    """
+    metrics = score(predictions.labels, predictions.predicted, predictions.classes, predictions.probabilities)
+    intervals = bootstrap(
+        predictions.labels,
+        predictions.predicted,
+        len(predictions.classes),
+        groups=None if groups is None else [groups[id_] for id_ in predictions.ids],
+        resamples=resamples,
+        seed=seed,
+    )
+    return metrics | {
+        "intervals": {name: interval.to_json() for name, interval in intervals.items()},
+        "subsets": score_subsets(predictions, named or {}, groups=groups, resamples=resamples, seed=seed),
+    }
 
 
 def open_part(
@@ -121,9 +179,14 @@ def open_part(
             f"{dataset_dir}: the classes are {list(labels.classes)}, expected {list(run.classes)} as in run "
             f"{run.name}. Train again"
         )
-    _refuse_other_split(run, dataset_dir)
+    training_ids = read_run_split(run, dataset_dir)["train"]
     ids = read_split(
-        dataset_dir, protocol=document["protocol"], seed=document["seed"], rule=labels.rule, parts=(split,)
+        dataset_dir,
+        protocol=document["protocol"],
+        seed=document["seed"],
+        rule=labels.rule,
+        fold=document.get("fold", 0),
+        parts=(split,),
     )[split]
     samples = select_samples(ids, labels, document["target"], readers, run.requests(), read_manifest(dataset_dir))
     if not samples.ids:
@@ -142,14 +205,27 @@ def open_part(
         device=target_device,
         read_ahead=not fits,
     )
-    return OpenedPart(run=run, head=head, source=source, samples=samples, ids=ids, artifacts=artifacts)
+    return OpenedPart(
+        run=run,
+        head=head,
+        source=source,
+        samples=samples,
+        ids=ids,
+        labels=labels,
+        training_ids=training_ids,
+        dataset_dir=dataset_dir,
+        artifacts=artifacts,
+    )
 
 
 def _write(run: RunDirectory, split: str, predictions: Predictions, result: Mapping[str, Any]) -> dict[str, str]:
+    ends = result["intervals"]["accuracy"]
+    fold = f", fold {result['fold']}" if result["fold"] else ""
+    interval = "" if ends["low"] is None else f" [{ends['low']:.1%}, {ends['high']:.1%}]"
     title = (
         f"{result['head']} on {result['dataset']}\n"
-        f"{split}: {result['n']:,} pairs, {result['protocol']} split, seed {result['seed']}\n"
-        f"accuracy {result['accuracy']:.1%}, weighted F1 {result['f1_weighted']:.1%}"
+        f"{split}: {result['n']:,} pairs, {result['protocol']} split, seed {result['seed']}{fold}\n"
+        f"accuracy {result['accuracy']:.1%}{interval}, weighted F1 {result['f1_weighted']:.1%}"
     )
     picture = run.path / f"confusion-{split}.png"
     return {
@@ -159,12 +235,18 @@ def _write(run: RunDirectory, split: str, predictions: Predictions, result: Mapp
     }
 
 
-def _refuse_other_split(run: RunDirectory, dataset_dir: Path) -> None:
-    """A split made anew may hold in its test part what the run was trained on."""
+def read_run_split(run: RunDirectory, dataset_dir: Path) -> dict[str, tuple[str, ...]]:
+    """The parts of the split that a run was trained on: part -> ids.
+
+    Raises
+    ------
+    DataError
+        It is another split now: one made anew may hold in its test part what the run was trained on.
+    """
     document = run.document
-    parts = read_split(
-        dataset_dir, protocol=document["protocol"], seed=document["seed"], rule=document["rule"], parts=PARTS
-    )
+    split = {"protocol": document["protocol"], "seed": document["seed"], "fold": document.get("fold", 0)}
+    parts = read_split(dataset_dir, **split, rule=document["rule"], parts=PARTS)
+    facts = read_split_facts(dataset_dir, **split, rule=document["rule"])
     for part, recorded in document["split"].items():
         if digest_ids(parts[part]) != recorded["digest"]:
             raise DataError(
@@ -172,3 +254,10 @@ def _refuse_other_split(run: RunDirectory, dataset_dir: Path) -> None:
                 f"{len(parts[part])} pairs, and they are not the {recorded['n']} that run {run.name} was trained with: "
                 "labels or pairs have changed since. Its test part may hold training pairs. Train again"
             )
+    # Runs from before the digest was recorded are known by training and validation part alone.
+    if document.get("split_digest", facts.digest) != facts.digest:
+        raise DataError(
+            f"{dataset_dir}: the test part of split {document['protocol']}-s{document['seed']} is not that of run "
+            f"{run.name}: labels or pairs have changed since. Prepare as then, or train again"
+        )
+    return parts

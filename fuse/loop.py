@@ -18,6 +18,7 @@ from sentifuse.fuse.batches import BatchSource, Rows, shuffled_batches
 from sentifuse.fuse.config import TrainConfig
 from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.infer import accuracy_and_loss, infer
+from sentifuse.fuse.precision import rounded_products
 
 SHOWN_IDS = 10
 
@@ -135,7 +136,8 @@ def _descend(
                 rate *= rate_factor(config, epoch - 1 + step / len(rows_per_step))
                 for group in optimiser.param_groups:
                     group["lr"] = rate
-                loss = head.training_step(batch.to(device), optimiser, gradient_clip=config.gradient_clip)
+                with rounded_products(config.precision, device):  # of the step alone: validation is what evaluate does
+                    loss = head.training_step(batch.to(device), optimiser, gradient_clip=config.gradient_clip)
                 if not math.isfinite(loss):
                     raise TrainingError(_not_finite(epoch, step, loss, batch.ids))
                 average.update()

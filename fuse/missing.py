@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from sentifuse import ConfigError
+from sentifuse.data.groups import read_groups
 from sentifuse.fuse.batches import Batch, BatchSource
 from sentifuse.fuse.evaluate import OpenedPart, open_part
 from sentifuse.fuse.metrics import score
 from sentifuse.fuse.requests import FieldRequest
 from sentifuse.fuse.run import RunDirectory
+from sentifuse.fuse.statistics import bootstrap
 
 # Shapes: N pairs of a part, B pairs of a batch, D a feature's width.
 
@@ -64,7 +66,8 @@ def evaluate_missing(
     Returns
     -------
     list
-        missing, rate, filling, n, n_missing, accuracy, f1_weighted, f1_macro, balanced_accuracy.
+        missing, rate, filling, n, n_missing, accuracy, f1_weighted, f1_macro, balanced_accuracy; accuracy_low,
+        accuracy_high: the ends of its 95 % interval, None where they cannot be told.
 
     Raises
     ------
@@ -76,6 +79,8 @@ def evaluate_missing(
     part.run.count_evaluation(split)
     sides = np.array([missing_side(id_, missing, seed) for id_ in part.samples.ids])
     draws = np.array([draw(id_, seed) for id_ in part.samples.ids])
+    known = read_groups(part.dataset_dir) if part.is_grouped else {}
+    groups = [known[id_] for id_ in part.samples.ids] if part.is_grouped else None
     predicted = predict_by_filling(part, fillings, MODALITIES if missing == "random" else (missing,))
     rows = []
     for rate in rates:
@@ -88,7 +93,10 @@ def evaluate_missing(
             metrics = score(part.samples.labels, chosen, part.run.classes)
             kept = ("n", "accuracy", "f1_weighted", "f1_macro", "balanced_accuracy")
             found = {"missing": missing, "rate": float(rate), "filling": filling, "n_missing": int(is_missing.sum())}
-            rows.append(found | {name: metrics[name] for name in kept})
+            k = len(part.run.classes)
+            ends = bootstrap(part.samples.labels, chosen, k, groups=groups, measures=("accuracy",))["accuracy"]
+            found |= {name: metrics[name] for name in kept}
+            rows.append(found | {"accuracy_low": ends.low, "accuracy_high": ends.high})
     return rows
 
 

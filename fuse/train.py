@@ -22,7 +22,8 @@ from sentifuse.cache.reader import READERS, FeatureReader
 from sentifuse.data.card import read_card
 from sentifuse.data.labels import TARGETS, Labels, read_labels
 from sentifuse.data.manifest import read_manifest
-from sentifuse.data.splits import PROTOCOLS, read_split
+from sentifuse.data.protocols import PROTOCOLS
+from sentifuse.data.splits import SplitFacts, read_split, read_split_facts
 from sentifuse.fuse.batches import BatchSource, FieldRequest
 from sentifuse.fuse.config import ResolvedConfig, resolve
 from sentifuse.fuse.delivery import RESIDENT
@@ -64,6 +65,7 @@ class TrainRequest:
     preset: str = "default"
     seed: int = 0  # of the split and of everything random in the training
     protocol: str | None = None
+    fold: int | None = None  # from 1, under a protocol with folds
     rule: str | None = None
     target: str = "label"
     overrides: Mapping[str, Any] | None = None  # `--set key=value`
@@ -78,7 +80,7 @@ class _Inputs:
     """What a training starts from, all of it checked."""
 
     labels: Labels
-    protocol: str
+    split_facts: SplitFacts
     requests: tuple[FieldRequest, ...]
     readers: Mapping[str, FeatureReader]
     split: Mapping[str, tuple[str, ...]]
@@ -105,13 +107,16 @@ def train(
     request: TrainRequest,
     progress: Callable[[EpochReport], None] | None = None,
     announce: Callable[[Mapping[str, Any]], None] | None = None,
+    report_split: Callable[[SplitFacts], None] | None = None,
 ) -> RunDirectory:
     """Train and write a run directory; `announce` hears before the first step what the head has to say about it.
+
+    `report_split` hears, as soon as the inputs are checked, sizes and leak of the split.
 
     Raises
     ------
     ConfigError
-        Unknown head, preset, setting, protocol, rule, target or device.
+        Unknown head, preset, setting, protocol, fold, rule, target or device.
     DataError
         The dataset is not prepared, or the artefacts folder cannot be written.
     CacheError
@@ -132,9 +137,16 @@ def train(
         dataset=request.dataset,
     )
     _check_request(request)
+    if head_class.has_closed_fit and config.train.precision != "float32":
+        raise ConfigError(
+            f"precision: head {request.head} is solved in float64, not trained in steps; expected float32, found "
+            f"{config.train.precision}. Leave the setting out"
+        )
     device = torch.device("cpu") if head_class.has_closed_fit else find_device(request.device)
     inputs = _read_inputs(request, head_class.requests(config.head))
     runs = check_runs_folder(request.artifacts)
+    if report_split is not None:
+        report_split(inputs.split_facts)
 
     train_source, val_source = (inputs.source(part, device, request.resident) for part in PARTS)
     with torch.random.fork_rng(devices=[]):
@@ -159,13 +171,21 @@ def train(
         probabilities=softmax(answers.logits),
         classes=inputs.labels.classes,
     )
-    metrics = score(predictions.labels, predictions.predicted, inputs.labels.classes) | answers.to_metrics()
+    metrics = score(predictions.labels, predictions.predicted, predictions.classes, predictions.probabilities)
+    metrics |= answers.to_metrics()
     document = _document(request, config, inputs, head, result, metrics, device) | {
         "created": started.isoformat(timespec="seconds"),
         "timings": {"prepare_s": round(prepared - clock, 3), "fit_s": round(fitted - prepared, 3)},
         "evaluations": {},
     }
-    name = run_name(started, head=request.head, dataset=request.dataset, protocol=inputs.protocol, seed=request.seed)
+    name = run_name(
+        started,
+        head=request.head,
+        dataset=request.dataset,
+        protocol=inputs.split_facts.protocol,
+        seed=request.seed,
+        fold=inputs.split_facts.fold or None,
+    )
     return write_run(
         runs, name, document=document, history=result.history, head=head, predictions=predictions, metrics=metrics
     )
@@ -211,14 +231,16 @@ def _read_inputs(request: TrainRequest, requests: tuple[FieldRequest, ...]) -> _
     readers = open_features(request.artifacts, request.dataset, requests, reader=request.reader)
     labels = read_labels(dataset_dir, request.rule)
     protocol = card.protocol if request.protocol is None else request.protocol
-    split = read_split(dataset_dir, protocol=protocol, seed=request.seed, rule=labels.rule, parts=PARTS)
+    fold = 0 if request.fold is None else request.fold
+    split = read_split(dataset_dir, protocol=protocol, seed=request.seed, rule=labels.rule, fold=fold, parts=PARTS)
+    facts = read_split_facts(dataset_dir, protocol=protocol, seed=request.seed, rule=labels.rule, fold=fold)
     manifest = read_manifest(dataset_dir)
     samples = {part: select_samples(split[part], labels, request.target, readers, requests, manifest) for part in PARTS}
     _refuse_useless(request, labels, samples)
     fit_in_memory = prove_features(readers, [id_ for found in samples.values() for id_ in found.ids])
     return _Inputs(
         labels=labels,
-        protocol=protocol,
+        split_facts=facts,
         requests=requests,
         readers=readers,
         split=split,
@@ -270,9 +292,11 @@ def _document(
         "rule": inputs.labels.rule,
         "target": request.target,
         "classes": list(inputs.labels.classes),
-        "protocol": inputs.protocol,
+        "protocol": inputs.split_facts.protocol,
+        "fold": inputs.split_facts.fold,
         "seed": request.seed,
         "split": {part: {"n": len(inputs.split[part]), "digest": digest_ids(inputs.split[part])} for part in PARTS},
+        **_of_split(inputs.split_facts),
         "feature_sets": {name: describe_feature_set(reader) for name, reader in inputs.readers.items()},
         "widths": head.widths,
         "samples": {
@@ -295,6 +319,17 @@ def _document(
             "scikit-learn": sklearn.__version__,
         },
         "command": list(request.command),
+    }
+
+
+def _of_split(facts: SplitFacts) -> dict[str, Any]:
+    """What a run remembers of the whole split, test part included: no id of it."""
+    return {
+        "folds": facts.k,
+        "split_digest": facts.digest,
+        "leak": {part: dict(counts) for part, counts in facts.leak.items()},
+        "images_compared": {"n": facts.n_hashed, "of": facts.n_pairs},
+        "missing_listed": facts.missing,
     }
 
 

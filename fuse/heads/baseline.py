@@ -13,10 +13,11 @@ from torch import nn
 
 from sentifuse.fuse.batches import Batch, FieldRequest
 from sentifuse.fuse.config import check_settings, setting
-from sentifuse.fuse.heads.dropout import dropout
-from sentifuse.fuse.heads.head import Head, HeadOutput, keep_real
+from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.pooled import pool
-from sentifuse.fuse.heads.standardise import Standardise, learn_statistics
+from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.masked import keep_real
+from sentifuse.fuse.layers.standardise import Standardise, learn_statistics
 
 # Shapes: B pairs, T elements of a sequence, D width of a field.
 

@@ -24,7 +24,8 @@ from torch import nn
 from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import setting
 from sentifuse.fuse.heads.baseline import CONTEXT, CONTEXT_VECTOR, TOKENS_STATES, WORDS, Baseline, BaselineConfig
-from sentifuse.fuse.heads.head import HeadOutput, initialise
+from sentifuse.fuse.heads.head import HeadOutput
+from sentifuse.fuse.layers.initial import initialise
 
 # Shapes: B pairs, Dx / Dv widths of text and image vector, K classes.
 

@@ -30,7 +30,6 @@ from torch import nn
 from sentifuse import ConfigError
 from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import setting
-from sentifuse.fuse.heads.attention import MultiHeadAttention
 from sentifuse.fuse.heads.baseline import (
     CONTEXT,
     CONTEXT_VECTOR,
@@ -41,8 +40,11 @@ from sentifuse.fuse.heads.baseline import (
     Baseline,
     RegionConfig,
 )
-from sentifuse.fuse.heads.dropout import dropout
-from sentifuse.fuse.heads.head import HeadOutput, initialise, masked_softmax
+from sentifuse.fuse.heads.head import HeadOutput
+from sentifuse.fuse.layers.attention import MultiHeadAttention
+from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.initial import initialise
+from sentifuse.fuse.layers.masked import masked_softmax
 
 # Shapes: B pairs, T words, m image cells, J = T + 1 + m, d width, K classes.
 

@@ -24,11 +24,13 @@ from torch import nn
 
 from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import setting
-from sentifuse.fuse.heads.attention import AdditiveAttention
 from sentifuse.fuse.heads.baseline import REGIONS, REGIONS_FEATURES, TOKENS_STATES, WORDS, Baseline, RegionConfig
-from sentifuse.fuse.heads.dropout import dropout
-from sentifuse.fuse.heads.head import HeadOutput, initialise, keep_real, masked_mean
-from sentifuse.fuse.heads.recurrent import BiLstm, check_even
+from sentifuse.fuse.heads.head import HeadOutput
+from sentifuse.fuse.layers.attention import AdditiveAttention
+from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.initial import initialise
+from sentifuse.fuse.layers.masked import keep_real, masked_mean
+from sentifuse.fuse.layers.recurrent import BiLstm, check_even
 
 # Shapes: B pairs, T words, m regions, d width, H hops, K classes.
 

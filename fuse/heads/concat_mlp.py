@@ -23,9 +23,10 @@ from torch import nn
 from sentifuse.fuse.batches import Batch, FieldRequest
 from sentifuse.fuse.config import setting
 from sentifuse.fuse.heads.baseline import CONTEXT_VECTOR, TOKENS_STATES, WORDS, Baseline, BaselineConfig
-from sentifuse.fuse.heads.batch_norm import BatchNorm
-from sentifuse.fuse.heads.dropout import dropout
-from sentifuse.fuse.heads.head import HeadOutput, initialise
+from sentifuse.fuse.heads.head import HeadOutput
+from sentifuse.fuse.layers.batch_norm import BatchNorm
+from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.initial import initialise
 
 # Shapes: B pairs, Dx / Dv widths of text and image vector, d units, K classes.
 

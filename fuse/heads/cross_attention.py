@@ -21,7 +21,6 @@ from torch import nn
 from sentifuse import ConfigError
 from sentifuse.fuse.batches import Batch, FieldRequest
 from sentifuse.fuse.config import setting
-from sentifuse.fuse.heads.attention import MultiHeadAttention
 from sentifuse.fuse.heads.baseline import (
     CONTEXT,
     CONTEXT_VECTOR,
@@ -32,8 +31,11 @@ from sentifuse.fuse.heads.baseline import (
     Baseline,
     RegionConfig,
 )
-from sentifuse.fuse.heads.dropout import dropout
-from sentifuse.fuse.heads.head import HeadOutput, initialise, masked_mean
+from sentifuse.fuse.heads.head import HeadOutput
+from sentifuse.fuse.layers.attention import MultiHeadAttention
+from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.initial import initialise
+from sentifuse.fuse.layers.masked import masked_mean
 
 # Shapes: B pairs, T words, m regions, d width, K classes.  I = 1 + T and J = 2 + m positions with the learned ones.
 

@@ -40,11 +40,12 @@ from sentifuse.fuse.heads.ctmwa_step import (
     plain_step,
     weigh,
 )
-from sentifuse.fuse.heads.dropout import dropout
-from sentifuse.fuse.heads.head import Head, HeadOutput, keep_real
-from sentifuse.fuse.heads.linear import linear
+from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.pooled import pool
-from sentifuse.fuse.heads.standardise import Standardise, learn_statistics
+from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.linear import linear
+from sentifuse.fuse.layers.masked import keep_real
+from sentifuse.fuse.layers.standardise import Standardise, learn_statistics
 
 # Shapes: B pairs, T words, Dt / Dv widths of text and image, K classes.
 
@@ -99,14 +100,21 @@ class Ctmwa(Head):
     )
     Config = CtmwaConfig
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        # Chosen on validation parts of MVSA-Single (seeds 10–14, offline features) before any test part was read: the
+        # authors' recipe reaches 0.68 there within 8 epochs, this one 0.72. Seven million parameters overfit within two
+        # epochs; strong decoupled weight decay and dropout on the inputs helped, other loss weights did not.
         "default": {
             "standardise": True,
-            "optimiser": "momentum",
-            "learning_rate": 5e-4,
-            "weight_decay": 2e-4,
-            "schedule": "constant",
-            "batch_size": 32,
-            "epochs": 20,
+            "input_dropout": 0.5,
+            "masks": "shared",
+            "weight_net_learning_rate": 5e-3,
+            "optimiser": "adamw",
+            "learning_rate": 1e-3,
+            "weight_decay": 20.0,
+            "schedule": "cosine",
+            "average": 0.99,
+            "batch_size": 64,
+            "epochs": 6,
             "patience": 0,
         },
         # The script for TumEmo; schedulers are built there but never stepped, so the rate is constant.

@@ -41,7 +41,7 @@ from sentifuse.fuse.heads.ctmwa_step import (
     step_with,
     weigh,
 )
-from sentifuse.fuse.heads.linear import linear, product
+from sentifuse.fuse.layers.linear import as_factor, linear, product
 
 # Shapes: B pairs, R rows of all uses of a layer together, N / M widths of a layer's input and output.
 
@@ -117,7 +117,7 @@ class FastBilevelStep(BilevelStep):
         self, batch: Vectors, meta: Vectors, *, masks: StepMasks | None = None, gradient_clip: float = 0.0
     ) -> StepRecord:
         masks = self.draw_masks(batch, meta) if masks is None else masks
-        theta = {name: value.detach() for name, value in parameters_of(self.network, BACKBONE).items()}
+        theta = {name: as_factor(value.detach()) for name, value in parameters_of(self.network, BACKBONE).items()}
         omega = parameters_of(self.network, WEIGHT_NETS)
         settings, rate = self.settings, self.settings.inner_learning_rate
 

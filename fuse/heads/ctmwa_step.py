@@ -26,7 +26,8 @@ from sentifuse.fuse.heads.ctmwa_network import (
     training_loss,
     weight_inputs,
 )
-from sentifuse.fuse.heads.linear import linear
+from sentifuse.fuse.layers.linear import linear
+from sentifuse.fuse.precision import full_precision
 
 # Shapes: B pairs of a training batch, Dt / Dv widths of text and image, K classes.
 
@@ -234,7 +235,8 @@ class layers_of:  # noqa: N801 (a function with a memory: the parameters that it
 def weigh(network: nn.Module, signals: Signals, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The weights of text and image loss of every pair, (B,) each, by the nets' present parameters."""
     s_t, s_v = weight_inputs(signals, labels)
-    return network.get_submodule("text_weight_net")(s_t), network.get_submodule("image_weight_net")(s_v)
+    with full_precision(s_t.device):  # autocast keeps rounded parameters, and ω changes within a step
+        return network.get_submodule("text_weight_net")(s_t), network.get_submodule("image_weight_net")(s_v)
 
 
 def virtual_point(theta: Tensors, gradients: tuple[torch.Tensor, ...], rate: float) -> Tensors:

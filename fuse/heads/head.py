@@ -4,7 +4,7 @@ A head declares; training owns the loop. Knows nothing of files, splits or metri
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest, Rows
+from sentifuse.fuse.precision import full_precision, widen
 
 # Shapes: B pairs of a batch, K classes.
 
@@ -23,6 +24,11 @@ class HeadOutput:
 
     logits: torch.Tensor  # (B, K)
     details: dict[str, torch.Tensor] = field(default_factory=dict)  # B first; what `explain` may show
+
+    def widened(self) -> "HeadOutput":
+        """The same with what a rounded product left in bfloat16 as float32, so that a loss adds up in it."""
+        details = {name: widen(values) for name, values in self.details.items()}
+        return replace(self, logits=widen(self.logits), details=details)
 
 
 class Head(nn.Module):
@@ -116,47 +122,22 @@ class Head(nn.Module):
     def training_step(self, batch: Batch, optimiser: torch.optim.Optimizer, *, gradient_clip: float = 0.0) -> float:
         """One step on one batch; the loss before it. Override only if the algorithm demands another step.
 
-        A loss that is not finite is returned without a step.
+        A loss that is not finite is returned without a step. Under the recipe's precision=bfloat16 the caller has
+        torch's autocast on: it is for the forward pass alone, so a step of a head's own has to leave it for the rest.
         """
         optimiser.zero_grad(set_to_none=True)
-        loss = self.loss(self(batch), batch)
-        value = float(loss.detach())
-        if value != value or value in (float("inf"), float("-inf")):
-            return value
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
-        if gradient_clip > 0:
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip)
-        optimiser.step()
+        output = self(batch)
+        with full_precision(output.logits.device):
+            loss = self.loss(output.widened(), batch)
+            value = float(loss.detach())
+            if value != value or value in (float("inf"), float("-inf")):
+                return value
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+            if gradient_clip > 0:
+                nn.utils.clip_grad_norm_(self.parameters(), gradient_clip)
+            optimiser.step()
         return value
 
     def fit(self, train: BatchSource, val: BatchSource) -> list[dict[str, Any]]:
         """Only with `has_closed_fit`: learn from `train`, choose on `val`; one row per candidate for the history."""
         raise NotImplementedError
-
-
-def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the real elements; zero where there are none. (B, T, D), (B, T) → (B, D)."""
-    weights = mask.to(values.dtype)
-    return torch.einsum("btd,bt->bd", values, weights) / weights.sum(1, keepdim=True).clamp_min(1.0)
-
-
-def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Softmax over the real elements of the last axis; all zeros where there are none, never NaN."""
-    # The lowest finite value, not -inf: a row without anything real would become NaN, in the gradient too.
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    return weights * mask.to(scores.dtype)
-
-
-def keep_real(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Values with zeros wherever the mask says that nothing is there."""
-    return values.masked_fill(~mask.unsqueeze(-1), 0.0)
-
-
-def initialise(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases for every linear layer inside."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)

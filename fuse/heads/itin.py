@@ -14,11 +14,13 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sentifuse.fuse.batches import Batch, FieldRequest
-from sentifuse.fuse.heads.dropout import dropout
-from sentifuse.fuse.heads.head import Head, HeadOutput, initialise, keep_real, masked_mean, masked_softmax
+from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.itin_authors import Regroup, fill_up, unit_length
 from sentifuse.fuse.heads.itin_settings import PRESETS, ItinConfig
-from sentifuse.fuse.heads.standardise import Standardise, learn_statistics
+from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.initial import initialise
+from sentifuse.fuse.layers.masked import keep_real, masked_mean, masked_softmax
+from sentifuse.fuse.layers.standardise import Standardise, learn_statistics
 
 __all__ = ["Itin", "ItinConfig"]
 

@@ -6,7 +6,7 @@ Described from what the program computes; its code has no licence and none of it
 import torch
 from torch import nn
 
-from sentifuse.fuse.heads.head import masked_softmax
+from sentifuse.fuse.layers.masked import masked_softmax
 
 # Shapes: B batch, m regions, n words, L fixed length, D width.
 

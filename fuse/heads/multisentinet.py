@@ -22,7 +22,6 @@ from torch import nn
 
 from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import setting
-from sentifuse.fuse.heads.attention import AdditiveAttention
 from sentifuse.fuse.heads.baseline import (
     CONTEXT,
     CONTEXT_VECTOR,
@@ -33,9 +32,11 @@ from sentifuse.fuse.heads.baseline import (
     Baseline,
     RegionConfig,
 )
-from sentifuse.fuse.heads.dropout import dropout
-from sentifuse.fuse.heads.head import HeadOutput, initialise
-from sentifuse.fuse.heads.recurrent import ForwardLstm
+from sentifuse.fuse.heads.head import HeadOutput
+from sentifuse.fuse.layers.attention import AdditiveAttention
+from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.initial import initialise
+from sentifuse.fuse.layers.recurrent import ForwardLstm
 
 # Shapes: B pairs, T words, d width, K classes.
 

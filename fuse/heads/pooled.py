@@ -10,9 +10,11 @@ from torch import nn
 
 from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import check_settings, setting
-from sentifuse.fuse.heads.dropout import dropout
-from sentifuse.fuse.heads.head import Head, HeadOutput, initialise, keep_real, masked_mean
-from sentifuse.fuse.heads.standardise import Standardise, learn_statistics
+from sentifuse.fuse.heads.head import Head, HeadOutput
+from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.initial import initialise
+from sentifuse.fuse.layers.masked import keep_real, masked_mean
+from sentifuse.fuse.layers.standardise import Standardise, learn_statistics
 
 # Shapes: B pairs, T elements of a sequence, D width of a field, H hidden units, K classes.
 

@@ -16,11 +16,13 @@ from torch import nn
 
 from sentifuse import ConfigError
 from sentifuse.fuse.batches import Batch, FieldRequest
-from sentifuse.fuse.heads.dropout import dropout
-from sentifuse.fuse.heads.head import Head, HeadOutput, initialise, keep_real, masked_mean, masked_softmax
-from sentifuse.fuse.heads.recurrent import turn_round
+from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.rnn_ca_settings import PRESETS, RNN_CA, RNN_EMBEDDING, RnnCaConfig
-from sentifuse.fuse.heads.standardise import Standardise, learn_statistics
+from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.initial import initialise
+from sentifuse.fuse.layers.masked import keep_real, masked_mean, masked_softmax
+from sentifuse.fuse.layers.recurrent import turn_round
+from sentifuse.fuse.layers.standardise import Standardise, learn_statistics
 
 __all__ = ["RnnCa", "RnnCaConfig", "RnnCaEmbedding", "RnnEmbedding", "ranking_loss"]
 
@@ -236,7 +238,7 @@ class BiRnn(nn.Module):
 
     def forward(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The backward direction begins at the last real word."""
-        # Pads stand behind the words: reading forward no word's state has seen one. See recurrent.py for the trick.
+        # Pads stand behind the words: reading forward, no state has seen one. See layers/recurrent.py for the trick.
         backward = turn_round(self.back(turn_round(words, mask))[0], mask)
         return keep_real(torch.cat([self.ahead(words)[0], backward], -1), mask)
 

@@ -58,6 +58,18 @@ def test_heads_bench_writes_figures_of_every_head_and_of_ctmwa_beside_the_litera
     assert ctmwa["largest_difference_to_literal"] < 1e-12  # the rival computes the same
     assert set(ctmwa["literal_split_ms"]) == set(ctmwa["reference_split_ms"])
     assert "where the literal step's processor time goes" in shown
+    assert document["precision"] == "float32"
+
+
+@pytest.mark.slow
+def test_heads_bench_measures_steps_with_rounded_products(tmp_path: Path) -> None:
+    arguments = ("--quick", "--threads", "1", "--heads", "text_only,logreg", "--precision", "bfloat16")
+    shown = run_bench("heads.py", *arguments, "--artifacts", str(tmp_path))
+    document = json.loads((tmp_path / "bench" / "heads-bfloat16.json").read_text(encoding="utf-8"))
+    assert document["precision"] == "bfloat16"
+    assert list(document["heads"]) == ["text_only"]
+    assert document["heads"]["text_only"]["ms_per_step"] > 0
+    assert "logreg             is solved in float64" in shown
 
 
 @pytest.mark.slow

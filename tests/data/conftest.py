@@ -1,5 +1,6 @@
 """Small real datasets on disk for the tests of the data room."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -28,3 +29,20 @@ def make_mvsa(tmp_path: Path) -> MakeMvsa:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_multiple() -> Callable[..., None]:
+    """Lays MVSA-Multiple out from `labelResultAll.txt` and `texts.jsonl`, without images."""
+
+    def write(source: Path, root: Path, *, leave_out: tuple[str, ...] = ()) -> None:
+        (root / "data").mkdir(parents=True)
+        rows = (source / "labelResultAll.txt").read_bytes().split(b"\r\n")
+        kept = [row for row in rows if row.split(b"\t")[0].decode() not in leave_out]
+        (root / "labelResultAll.txt").write_bytes(b"\r\n".join(kept))
+        with (source / "texts.jsonl").open(encoding="utf-8") as lines:
+            for row in map(json.loads, lines):
+                if row["id"] not in leave_out:
+                    (root / "data" / f"{row['id']}.txt").write_text(row["text"], encoding="utf-8")
+
+    return write

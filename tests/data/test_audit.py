@@ -38,6 +38,11 @@ def test_audit_names_what_is_odd_and_counts_what_is_usable(make_mvsa: Callable[.
     assert found.classes == {"negative": 1, "neutral": 0, "positive": 7}
     assert found.usable == {"pairs": 4, "negative": 1, "neutral": 0, "positive": 3}
     assert found.published["consistent"]["pairs"] == 2592
+    assert found.groups["text, ends stripped"]["all"] == {"groups": 1, "members": 2, "largest": 2}
+    assert (found.n_hashed, found.random_seeds) == (6, 20)
+    assert {(row["split"], row["part"], row["n"]) for row in found.leaks} == {
+        (f"{name}-s0", part, 0) for name in ("random", "grouped") for part in ("val", "test")
+    }
     assert steps == [(n, 8) for n in range(1, 9)]
     assert json.loads(json.dumps(found.to_json()))["removed"] == {"conflict": ["8"]}
 

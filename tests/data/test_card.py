@@ -1,5 +1,6 @@
 """The card comes back as written, or is refused by name."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ def test_card_of_another_version_is_refused_by_its_keys(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace('"seed"', '"seeds"'), encoding="utf-8")
     with pytest.raises(DataError, match=r"missing or unknown: \['seed', 'seeds'\]"):
         read_card(tmp_path)
+
+
+def test_card_from_before_the_protocols_is_read(tmp_path: Path) -> None:
+    older = {name: value for name, value in CARD.to_json().items() if name not in ("folds", "protocols")}
+    (tmp_path / "card.json").write_text(json.dumps(older), encoding="utf-8")
+    assert read_card(tmp_path) == CARD
+    assert (CARD.folds, CARD.protocols) == (10, {})
 
 
 @pytest.mark.parametrize("name", READERS)

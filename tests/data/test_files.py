@@ -20,6 +20,20 @@ def test_table_comes_back_as_written(tmp_path: Path) -> None:
     assert files.read_table(path, ("n", "id"), hint="") == ({"n": [1, None], "id": ["a", "b"]}, {"x": 1})
 
 
+def test_only_the_rows_asked_for_leave_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    files.write_table(path, {"id": ("string", list("abcd")), "n": ("int32", [1, 2, 1, 2])}, {"x": 1})
+    assert files.read_table(path, ("id",), hint="", where={"n": (2,)}) == ({"id": ["b", "d"]}, {"x": 1})
+    assert files.read_table(path, ("id",), hint="", where={"n": (2,), "id": ("a", "b")})[0] == {"id": ["b"]}
+    assert files.read_metadata(path, hint="") == {"x": 1}
+
+
+def test_metadata_of_a_damaged_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 rubbish PAR1")
+    with pytest.raises(DataError, match=r"t\.parquet: not a readable Parquet file .* Delete it\. do this"):
+        files.read_metadata(tmp_path / "t.parquet", hint="do this")
+
+
 def test_same_content_is_not_written_again(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     files.write_table(path, COLUMNS, {})

@@ -40,10 +40,17 @@ def test_prepared_dataset_has_its_files_and_a_card_that_adds_up(make_mvsa: Make,
     assert sorted(snapshot(folder)) == [
         "annotations.parquet",
         "card.json",
+        "groups.parquet",
+        "image_hashes.parquet",
         "labels/multisentinet.parquet",
         "manifest.parquet",
+        "splits/folds-s0.parquet",
+        "splits/grouped-s0.parquet",
         "splits/random-s0.parquet",
     ]
+    assert set(card.protocols) == {"random", "folds", "grouped", "grouped-folds"}
+    assert "its pairs form too few groups" in card.protocols["grouped-folds"]["unusable"]  # the pictures are all plain
+    assert card.protocols["random"]["folds"][0]["parts"] == {"train": 16, "val": 2, "test": 2}
     assert read_card(folder) == card
     assert_counts_add_up(card)
     assert card.counts["classes"] == {"negative": 10, "neutral": 0, "positive": 10}
@@ -179,7 +186,7 @@ def test_damaged_files_are_named_or_made_anew(make_mvsa: Make, tmp_path: Path) -
         prepare("mvsa_single", artifacts=tmp_path, root=root)
 
 
-@pytest.mark.parametrize("step", range(5))
+@pytest.mark.parametrize("step", range(8))
 def test_full_disk_leaves_the_dataset_as_it_was(
     make_mvsa: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -288,6 +295,8 @@ def test_settings_are_checked_before_any_work(tmp_path: Path) -> None:
     table = TableOptions(path=shop(tmp_path / "shop"))
     with pytest.raises(ConfigError, match="a name of your own"):
         prepare("sample", artifacts=tmp_path, reader="pairs", table=table)
+    with pytest.raises(ConfigError, match=r"--folds: expected 3 or more .* found 2"):
+        prepare("shop", artifacts=tmp_path, table=table, folds=2)
     with pytest.raises(ConfigError, match="--encoding"):
         prepare("shop", artifacts=tmp_path, table=table, encoding="klingon")
     assert not (tmp_path / "datasets").exists()
@@ -295,12 +304,21 @@ def test_settings_are_checked_before_any_work(tmp_path: Path) -> None:
 
 def test_progress_counts_every_pair(make_mvsa: Make, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    prepare(
-        "mvsa_single", artifacts=tmp_path, root=make_mvsa(ROWS), progress=lambda done, total: seen.append((done, total))
-    )
+    hashed: list[tuple[int, int]] = []
+    options = {
+        "progress": lambda done, total: seen.append((done, total)),
+        "hash_progress": lambda done, total: hashed.append((done, total)),
+    }
+    root = make_mvsa(ROWS)
+    contents = len({path.read_bytes() for path in (root / "data").glob("*.jpg")})
+    prepare("mvsa_single", artifacts=tmp_path, root=root, **options)
     assert seen == [(number, 30) for number in range(1, 31)]
+    assert hashed == [(number, contents) for number in range(1, contents + 1)]
+    prepare("mvsa_single", artifacts=tmp_path, root=root, **options)
+    assert len(hashed) == contents
 
 
+@pytest.mark.slow
 def test_real_pairs_give_the_known_counts(shared: Path, tmp_path: Path) -> None:
     card = prepare("mvsa_single", artifacts=tmp_path, root=shared / "mvsa_single", max_failures=0)
     assert card.counts["classes"] == {"negative": 1193, "neutral": 419, "positive": 2388}

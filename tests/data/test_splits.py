@@ -1,81 +1,19 @@
-"""A split is a partition, exact in its counts, deterministic, and hardly moves when the dataset grows."""
+"""A split file holds what its protocol says, is renewed when it does not fit, and shows only what is asked for."""
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sentifuse import ConfigError, DataError
+from sentifuse.data import files
+from sentifuse.data.card import read_card, write_card
+from sentifuse.data.groups import read_groups
 from sentifuse.data.prepare import prepare
-from sentifuse.data.splits import ensure_split, given_split, random_split, read_split
+from sentifuse.data.protocols import PROTOCOLS, digest_parts
+from sentifuse.data.splits import available_protocols, ensure_split, read_split, read_split_facts
 
-labelled = st.dictionaries(st.integers(0, 10_000).map(str), st.sampled_from("abc"), max_size=120)
-seeds = st.integers(0, 5)
-
-
-@settings(derandomize=True, max_examples=50)
-@given(labelled, seeds)
-def test_split_is_a_stratified_partition_with_exact_counts(labels: dict[str, str], seed: int) -> None:
-    parts = random_split(labels, seed)
-    assert list(parts) == list(labels)
-    for name, n in Counter(labels.values()).items():
-        counts = Counter(parts[id_] for id_, label in labels.items() if label == name)
-        assert (counts["val"], counts["test"], counts["train"]) == (n // 10, n // 10, n - 2 * (n // 10))
-
-
-@settings(derandomize=True, max_examples=50)
-@given(labelled, seeds, st.randoms(use_true_random=False))
-def test_order_of_ids_makes_no_difference(labels: dict[str, str], seed: int, random: Random) -> None:
-    ids = list(labels)
-    random.shuffle(ids)
-    assert random_split({id_: labels[id_] for id_ in ids}, seed) == random_split(labels, seed)
-
-
-@settings(derandomize=True, max_examples=50)
-@given(labelled, seeds, st.sampled_from("abc"))
-def test_one_more_pair_moves_at_most_three(labels: dict[str, str], seed: int, label: str) -> None:
-    before = random_split(labels, seed)
-    after = random_split(labels | {"new": label}, seed)
-    moved = [id_ for id_ in before if before[id_] != after[id_]]
-    assert len(moved) <= 3
-    assert all(labels[id_] == label for id_ in moved)
-
-
-def test_split_of_a_seed_is_fixed_for_all_time() -> None:
-    labels = {str(number): "even" if number % 2 == 0 else "odd" for number in range(40)}
-    parts = random_split(labels, 7)
-    assert [id_ for id_, part in parts.items() if part == "test"] == ["4", "7", "12", "33"]
-    assert parts != random_split(labels, 8)
-
-
-def test_published_class_counts_come_out() -> None:
-    labels = {f"p{i}": "positive" for i in range(2683)} | {f"u{i}": "neutral" for i in range(470)}
-    labels |= {f"n{i}": "negative" for i in range(1358)}
-    parts = random_split(labels, 0)
-    counts = Counter((labels[id_], part) for id_, part in parts.items())
-    assert (counts["positive", "train"], counts["neutral", "train"], counts["negative", "train"]) == (2147, 376, 1088)
-    assert (counts["positive", "test"], counts["neutral", "test"], counts["negative", "test"]) == (268, 47, 135)
-
-
-@pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.2), (1.2, -0.1, -0.1)])
-def test_fractions_must_add_up(fractions: tuple[float, float, float]) -> None:
-    with pytest.raises(ConfigError, match="add up to 1"):
-        random_split({}, 0, fractions)
-
-
-def test_given_parts_are_kept_and_a_missing_validation_part_is_taken_from_training_only() -> None:
-    labels = {str(number): "a" for number in range(100)}
-    given_parts = {str(number): "test" if number < 20 else "train" for number in range(100)}
-    parts = given_split(labels, given_parts, seed=1)
-    assert {id_ for id_, part in parts.items() if part == "test"} == {str(number) for number in range(20)}
-    assert Counter(parts.values()) == {"train": 72, "val": 8, "test": 20}
-    whole = given_parts | {"99": "val"}
-    assert given_split(labels, whole, seed=1) == whole
-    assert given_split({"1": "a", "2": "a"}, {"1": "val"}, seed=1) == {"1": "val"}
+ALL = ("train", "val", "test")
 
 
 @pytest.fixture
@@ -110,3 +48,113 @@ def test_protocol_without_a_source_says_so(dataset: Path) -> None:
         ensure_split(dataset, protocol="given")
     with pytest.raises(ConfigError, match="did you mean 'random'"):
         ensure_split(dataset, protocol="randon")
+    with pytest.raises(DataError, match=r"never given .* Type: sentifuse data prepare mvsa_single --lists DIR"):
+        ensure_split(dataset, protocol="clmlf")
+
+
+def test_folds_are_read_one_by_one(dataset: Path) -> None:
+    tested: list[str] = []
+    for fold in range(1, 11):
+        parts = read_split(dataset, protocol="folds", fold=fold, parts=ALL)
+        facts = read_split_facts(dataset, protocol="folds", fold=fold)
+        assert {part: len(ids) for part, ids in parts.items()} == facts.parts == {"train": 48, "val": 6, "test": 6}
+        assert facts.digest == digest_parts({id_: part for part, ids in parts.items() for id_ in ids})
+        assert (facts.fold, facts.k) == (fold, 10)
+        tested += parts["test"]
+    assert sorted(tested) == sorted(str(i) for i in range(60))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fold", "message"),
+    [
+        ("folds", 0, r"--fold: expected 1 to 10 \(protocol folds has 10 folds\), found none"),
+        ("folds", 11, "expected 1 to 10 .* found 11"),
+        ("folds", -1, "expected 1 to 10 .* found -1"),
+        ("random", 1, "--fold: protocol random has no folds, found 1. Leave it out"),
+    ],
+)
+def test_a_fold_that_is_not_there_is_refused_with_the_range(
+    dataset: Path, protocol: str, fold: int, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_split(dataset, protocol=protocol, fold=fold, parts=("train",))
+    with pytest.raises(ConfigError, match=message):
+        read_split_facts(dataset, protocol=protocol, fold=fold)
+
+
+def test_number_of_folds_is_the_cards(dataset: Path, tmp_path: Path) -> None:
+    before = read_split(dataset, protocol="folds", fold=1, parts=("test",))["test"]
+    assert prepare("mvsa_single", artifacts=tmp_path, folds=4).folds == 4
+    assert prepare("mvsa_single", artifacts=tmp_path).folds == 4  # it is remembered
+    assert len(read_split(dataset, protocol="folds", fold=4, parts=("test",))["test"]) == 15 != len(before)
+    with pytest.raises(ConfigError, match="expected 1 to 4"):
+        read_split(dataset, protocol="folds", fold=5, parts=("test",))
+
+
+@pytest.mark.parametrize("protocol", ["grouped", "grouped-folds"])
+def test_grouped_splits_leak_nothing_and_others_say_what_they_do(twins: Path, protocol: str) -> None:
+    fold = 2 if protocol == "grouped-folds" else 0
+    parts = read_split(twins, protocol=protocol, fold=fold, parts=ALL)
+    groups = read_groups(twins)
+    held_out = {groups[id_] for part in ("val", "test") for id_ in parts[part]}
+    assert not held_out & {groups[id_] for id_ in parts["train"]}
+    assert not {groups[id_] for id_ in parts["val"]} & {groups[id_] for id_ in parts["test"]}
+    nothing = {"group": 0, "text": 0, "image": 0}
+    for part, leak in read_split_facts(twins, protocol=protocol, fold=fold).leak.items():
+        assert leak == {"n": len(parts[part])} | nothing
+    assert read_split_facts(twins, protocol="random").leak["test"]["text"] > 0
+
+
+@pytest.fixture
+def twins(make_mvsa: Callable[..., Path], tmp_path: Path) -> Path:
+    """60 pairs, of which 0-19 have the texts of 20-39 and no image to compare."""
+    rows = {str(i): ("positive,positive", "negative,negative", "neutral,neutral")[i % 3] for i in range(60)}
+    texts = {str(i): f"Tweet {i % 20 if i < 40 else i}!".encode() for i in range(60)}
+    root = make_mvsa(rows, texts=texts)
+    for image in (root / "data").glob("*.jpg"):
+        image.unlink()
+    prepare("mvsa_single", artifacts=tmp_path, root=root, folds=3)
+    return tmp_path / "datasets" / "mvsa_single"
+
+
+def test_a_new_near_duplicate_renews_the_split(twins: Path, tmp_path: Path) -> None:
+    seed = next(seed for seed in range(50) if len(parts_of(twins, seed, "40", "41")) == 2)
+    (tmp_path / "mvsa" / "data" / "40.txt").write_bytes(b"tweet 41")
+    prepare("mvsa_single", artifacts=tmp_path)
+    assert len(parts_of(twins, seed, "40", "41")) == 1
+
+
+def parts_of(folder: Path, seed: int, *ids: str) -> set[str]:
+    found = read_split(folder, protocol="grouped", seed=seed, parts=ALL)
+    return {part for part, members in found.items() for id_ in ids if id_ in members}
+
+
+def test_a_file_of_an_older_version_is_renewed_with_the_same_ids(dataset: Path) -> None:
+    path = ensure_split(dataset)
+    expected = read_split(dataset, parts=ALL)
+    columns, metadata = files.read_table(path, ("id", "fold", "split"), hint="")
+    older = {name: metadata[name] for name in ("protocol", "rule", "seed", "labels")}
+    kinds = {"id": "string", "fold": "int32", "split": "string"}
+    files.write_table(path, {name: (kinds[name], values) for name, values in columns.items()}, older)
+    assert read_split(dataset, parts=ALL) == expected
+    assert read_split_facts(dataset).parts == {"train": 48, "val": 6, "test": 6}
+
+
+def test_facts_hold_no_id(dataset: Path) -> None:
+    facts = read_split_facts(dataset)
+    ids = {id_ for part in read_split(dataset, parts=ALL).values() for id_ in part}
+    assert not ids & {str(getattr(facts, name)) for name in ("protocol", "rule", "digest")}
+    assert set(facts.leak) == {"val", "test"}
+    assert all(set(counts) == {"n", "group", "text", "image"} for counts in facts.leak.values())
+    assert (facts.n_hashed, facts.n_pairs, facts.missing, facts.protocol) == (60, 60, 0, "random")
+
+
+def test_protocols_of_a_dataset_are_those_it_has_what_it_takes_for(dataset: Path) -> None:
+    assert available_protocols(dataset) == ("random", "folds", "grouped", "grouped-folds")
+    assert set(available_protocols(dataset)) < set(PROTOCOLS)
+
+
+def test_a_class_too_small_for_the_folds_is_refused(dataset: Path) -> None:
+    write_card(dataset, type(card := read_card(dataset))(**card.to_json() | {"folds": 30}))
+    with pytest.raises(ConfigError, match=r"--folds 30: .* found 20 of negative, 20 of neutral, 20 of positive"):
+        ensure_split(dataset, protocol="folds")

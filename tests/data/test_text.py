@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentifuse import ConfigError
-from sentifuse.data.text import CLEANERS, UndecodableText, clean, decode, encoding_name, is_bare
+from sentifuse.data.text import CLEANERS, UndecodableText, clean, decode, encoding_name, is_bare, normalise
 
 any_text = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 
@@ -112,3 +112,26 @@ def test_bare_text_has_no_word_of_its_own() -> None:
     assert is_bare(" !?? ")
     assert not is_bare("RT @ann: yes")
     assert not is_bare("@user_name's")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("RT @Ann_1: What a DAY!!! #sun http://t.co/x", "what a day #sun"),
+        ("rt @ann what a day #sun htt…", "what a day #sun"),
+        ("What a day #sun h… \n", "what a day #sun"),  # a link cut after its first letter
+        ("What a day #sun h", "what a day #sun h"),
+        ("Shirt: RT", "shirt rt"),
+        ("snow_day\u3000É,é", "snow_day é é"),
+        ("http://t.co/x @ann …", ""),
+        ("", ""),
+    ],
+)
+def test_normalised_text_keeps_words_and_hashtags(text: str, expected: str) -> None:
+    assert normalise(text) == expected
+
+
+@settings(derandomize=True, max_examples=50)
+@given(any_text)
+def test_normalised_text_has_single_blanks_and_no_other_sign(text: str) -> None:
+    assert not re.search(r"[^\w# ]|  |^ | $", normalise(text))

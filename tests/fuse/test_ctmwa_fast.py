@@ -8,7 +8,8 @@ import torch
 
 from sentifuse.fuse.heads.ctmwa_fast import FastBilevelStep, has_same_masks
 from sentifuse.fuse.heads.ctmwa_network import BACKBONE, WEIGHT_NETS, CtmwaNetwork, TranslationWeights
-from sentifuse.fuse.heads.ctmwa_step import BilevelStep, StepMasks, StepSettings, Vectors, parameters_of
+from sentifuse.fuse.heads.ctmwa_step import BilevelStep, StepMasks, StepSettings, Vectors, parameters_of, weigh
+from sentifuse.fuse.precision import rounded_products
 
 TOLERANCE = {"atol": 1e-11, "rtol": 1e-9}
 
@@ -22,6 +23,10 @@ def vectors(n: int, text: int, image: int, classes: int) -> Vectors:
         text_labels=labels[1],
         image_labels=labels[2],
     )
+
+
+def narrow(of: Vectors) -> Vectors:
+    return replace(of, text=of.text.float(), image=of.image.float())
 
 
 def build(step_class: type[BilevelStep], network: CtmwaNetwork, settings: StepSettings) -> BilevelStep:
@@ -111,17 +116,32 @@ def test_half_the_precision_gives_the_same_numbers_to_its_rounding() -> None:
     batch, meta = vectors(16, 40, 30, 3), vectors(16, 40, 30, 3)
     one = build(FastBilevelStep, network, settings)(batch, meta)
 
-    def narrow(of: Vectors) -> Vectors:
-        return Vectors(
-            text=of.text.float(),
-            image=of.image.float(),
-            labels=of.labels,
-            text_labels=of.text_labels,
-            image_labels=of.image_labels,
-        )
-
     other = build(FastBilevelStep, single, settings)(narrow(batch), narrow(meta))
     assert other.meta_total.item() == pytest.approx(one.meta_total.item(), rel=1e-5)
     for name, gradient in one.weight_gradients.items():
         largest = gradient.abs().max().item()
         assert (other.weight_gradients[name].double() - gradient).abs().max().item() < 5e-5 * largest
+
+
+def test_rounded_products_turn_the_gradients_by_little_and_nothing_is_stale() -> None:
+    torch.manual_seed(0)
+    network = CtmwaNetwork(40, 30, embedding=20, class_count=3, weight_net_width=16)
+    twin = deepcopy(network)
+    translation = TranslationWeights(text_cycle=0.05, image_cycle=0.05, text_from_image=2.0, image_from_text=0.2)
+    settings = StepSettings(translation=translation, inner_learning_rate=3e-3)
+    batch, meta = (narrow(vectors(16, 40, 30, 3)) for _ in range(2))
+    exact = build(FastBilevelStep, network, settings)(batch, meta)
+    step = build(FastBilevelStep, twin, settings)
+    with rounded_products("bfloat16", batch.text.device):
+        found = step(batch, meta)
+    assert found.real.total.item() == pytest.approx(exact.real.total.item(), rel=1e-2)
+    assert found.real.total.item() != exact.real.total.item()
+    for name, gradient in exact.weight_gradients.items():
+        assert torch.cosine_similarity(found.weight_gradients[name].flatten(), gradient.flatten(), dim=0) > 0.99
+    for name, parameter in twin.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert not torch.equal(parameter, dict(network.named_parameters())[name])
+    # The real pass weighs by the weight nets after their step, in full precision.
+    after = weigh(twin, found.real.signals, batch.labels)
+    assert torch.equal(torch.stack(after), torch.stack([found.real.text_weight, found.real.image_weight]))
+    assert not torch.equal(found.real.text_weight, found.virtual.text_weight)

@@ -1,6 +1,7 @@
 """What CTMWA's weights learn on the embedded sample, where it is known which side of a pair carries its sentiment."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from sentifuse.data.labels import read_labels
 from sentifuse.fuse.evaluate import open_part
 from sentifuse.fuse.train import TrainRequest, train
 
-MARGIN = 0.1  # seeds 0 to 4: text 0.21 to 0.33, image 0.45 to 0.64; see docs/ctmwa.md
+# Seeds 0 to 4: text 0.17 to 0.30, image 0.42 to 0.66. The preset `default`, six epochs for real pairs, stops too early
+# for it: there the image's weight follows on 5 of 5 seeds, the text's on 2. See docs/ctmwa.md.
+MARGIN = 0.1
+RECIPE: dict[str, Any] = {"preset": "authors", "overrides": {"standardise": True}}
 NEUTRAL = "neutral"
 
 
@@ -30,7 +34,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_each_side_weighs_more_where_it_alone_carries_the_sentiment(sample: Path, seed: int) -> None:
     """Means over validation pairs whose other side is neutral, weights of the gold label."""
-    run = train(TrainRequest(artifacts=sample, dataset="sample", head="ctmwa", seed=seed, device="cpu"))
+    run = train(TrainRequest(artifacts=sample, dataset="sample", head="ctmwa", seed=seed, device="cpu", **RECIPE))
     labels = read_labels(sample / "datasets" / "sample")
     of_text, of_image = labels.by_id("text_label"), labels.by_id("image_label")
     part = open_part(run, "val")

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from sentifuse.fuse.heads import ctmwa_golden, ctmwa_golden_run, ctmwa_network, ctmwa_step
-from sentifuse.fuse.heads.ctmwa_golden import check_steps
+from sentifuse.fuse.golden import ctmwa as ctmwa_golden
+from sentifuse.fuse.golden import ctmwa_run as ctmwa_golden_run
+from sentifuse.fuse.golden.ctmwa import check_steps
+from sentifuse.fuse.golden.file import read_golden
+from sentifuse.fuse.heads import ctmwa_network, ctmwa_step
 from sentifuse.fuse.heads.ctmwa_network import WEIGHT_NETS, CtmwaNetwork, TranslationWeights
 from sentifuse.fuse.heads.ctmwa_step import (
     BilevelStep,
@@ -19,7 +22,6 @@ from sentifuse.fuse.heads.ctmwa_step import (
     parameters_of,
     plain_step,
 )
-from sentifuse.fuse.heads.golden_file import read_golden
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "heads"
 CLIP = GOLDEN / "ctmwa_clip_s1.npz"

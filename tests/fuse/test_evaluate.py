@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from sentifuse import CacheError, ConfigError, DataError
+from sentifuse.data.groups import read_groups
 from sentifuse.data.splits import read_split
-from sentifuse.fuse.evaluate import evaluate
+from sentifuse.fuse.evaluate import evaluate, measure, open_part
 from sentifuse.fuse.run import RunDirectory, read_predictions
 from sentifuse.fuse.train import TrainRequest, train
 
@@ -42,6 +43,71 @@ def test_everything_is_said_and_written(world: Any) -> None:
     assert all(Path(path).is_file() for path in found["files"].values())
     written = json.loads(Path(found["files"]["metrics"]).read_text(encoding="utf-8"))
     assert written == {key: value for key, value in found.items() if key != "files"}
+
+
+def test_the_written_table_of_predictions_is_enough_to_have_every_number_again(make_world: MakeWorld) -> None:
+    sides = {f"p{i}": ("negative", "neutral", "positive")[i % 3] for i in range(0, 90, 2)}
+    world = make_world(text_labels=sides, image_labels=sides)
+    run = train_quickly(world)
+    written = json.loads(Path(evaluate(run)["files"]["metrics"]).read_text(encoding="utf-8"))
+    named = open_part(run, "test").subsets(read_groups(world.dataset_dir))
+    again = json.loads(json.dumps(measure(read_predictions(run, "test"), named=named)))
+    assert {"auroc", "ece", "nll", "brier", "reliability", "intervals", "subsets", "confusion"} <= set(again)
+    assert {name: written[name] for name in again} == again
+
+
+def test_every_average_has_its_interval(world: Any) -> None:
+    found = evaluate(train_quickly(world))
+    for name in ("accuracy", "f1_weighted", "f1_macro", "balanced_accuracy"):
+        interval = found["intervals"][name]
+        assert interval["low"] <= found[name] == interval["estimate"] <= interval["high"]
+        assert (interval["n"], interval["unit"], interval["level"]) == (found["n"], "pairs", 0.95)
+    assert "subsets" in found
+    assert set(found["subsets"]) == {"leaked", "not_leaked"}  # the dataset has no labels of text and image alone
+
+
+def test_pairs_are_also_scored_by_how_their_modalities_were_labelled(make_world: MakeWorld) -> None:
+    test = read_split(make_world(name="plain").dataset_dir, parts=("test",))["test"]
+    text = dict.fromkeys(test[:7], "positive")
+    image = dict.fromkeys(test[:3], "positive") | dict.fromkeys(test[3:5], "neutral") | {test[5]: "negative"}
+    found = evaluate(train_quickly(make_world(text_labels=text, image_labels=image)))["subsets"]
+    assert {name: found[name]["n"] for name in ("agree", "soften", "conflict", "unlabelled")} == {
+        "agree": 3,
+        "soften": 2,
+        "conflict": 1,
+        "unlabelled": 3,
+    }
+    for figures in found.values():
+        assert figures["n"] == 0 or figures["intervals"]["accuracy"]["n"] == figures["n"]
+
+
+def test_pairs_with_a_near_duplicate_in_training_are_scored_apart(make_world: MakeWorld) -> None:
+    parts = read_split(make_world(name="plain").dataset_dir, parts=("train", "test"))
+    copied = dict(zip(parts["test"][:2], parts["train"][:2], strict=True))
+    texts = {id_: f"the very same words {n}" for n, pair in enumerate(copied.items()) for id_ in pair}
+    run = train_quickly(make_world(texts=texts))
+    assert {name: figures["n"] for name, figures in evaluate(run)["subsets"].items()} == {"leaked": 2, "not_leaked": 7}
+    assert evaluate(run, split="train")["subsets"] == {}  # of its own part nothing leaks
+
+
+def test_under_a_grouped_split_intervals_draw_groups(make_world: MakeWorld) -> None:
+    texts = {f"p{i}": f"the same words {i % 9 % 3} {i // 9}" for i in range(90)}
+    world = make_world(texts=texts)
+    request = TrainRequest(
+        artifacts=world.artifacts,
+        dataset=world.name,
+        head="text_only",
+        protocol="grouped",
+        overrides={"epochs": 1, "batch_size": 16},
+    )
+    found = evaluate(train(request))
+    groups = {
+        read_groups(world.dataset_dir)[id_] for id_ in read_predictions(RunDirectory.open(found["run"]), "test").ids
+    }
+    interval = found["intervals"]["accuracy"]
+    assert (interval["unit"], interval["units"]) == ("groups", len(groups))
+    assert len(groups) < found["n"]
+    assert found["subsets"]["leaked"]["n"] == 0
 
 
 def test_each_look_at_a_part_is_counted(world: Any) -> None:

@@ -16,6 +16,7 @@ from sentifuse.fuse.evaluate import evaluate
 from sentifuse.fuse.heads import HEADS, list_heads, load_head
 from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.loop import build_optimiser
+from sentifuse.fuse.precision import rounded_products
 from sentifuse.fuse.samples import open_features
 from sentifuse.fuse.train import TrainRequest, train
 
@@ -250,6 +251,30 @@ class TestEveryHead:
             assert math.isfinite(head.training_step(batch, optimiser))
         assert all(parameter.isfinite().all() for parameter in head.parameters())
         assert logits(head.eval(), batch).isfinite().all()
+
+    def test_a_step_with_rounded_products_is_nearly_the_same_and_leaves_float32(
+        self, head_name: str, make_batch: MakeBatch
+    ) -> None:
+        if load_head(head_name).has_closed_fit:
+            return  # refused, see test_train.py
+        lengths, regions = (5, 4, 3, 2), (2, 3, 2, 3)
+        batch = make_batch(
+            widths_of(head_name), lengths=lengths, regions=regions, has_context=(True,) * 4, dtype=torch.float32
+        )
+        losses = {}
+        for precision in ("float32", "bfloat16"):
+            head = build(head_name, make_batch, is_free=True).float().train()
+            before = torch.cat([parameter.detach().flatten() for parameter in head.parameters()])
+            optimiser = build_optimiser(head, TrainConfig())
+            with rounded_products(precision, torch.device("cpu")):
+                losses[precision] = head.training_step(batch, optimiser)
+            after = torch.cat([parameter.detach().flatten() for parameter in head.parameters()])
+            assert after.isfinite().all()
+            assert not torch.equal(after, before)
+        assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.1)
+        assert losses["bfloat16"] != losses["float32"]
+        tensors = [*head.parameters(), *(value for state in optimiser.state.values() for value in state.values())]
+        assert {tensor.dtype for tensor in tensors} == {torch.float32}
 
     def test_the_seed_decides_everything(self, head_name: str, make_batch: MakeBatch) -> None:
         if load_head(head_name).has_closed_fit:

@@ -72,6 +72,30 @@ def test_the_best_epoch_is_kept(sources: tuple[BatchSource, BatchSource]) -> Non
     assert found == pytest.approx((result.val_accuracy, result.val_loss))
 
 
+def test_bfloat16_is_for_steps_and_validation_is_what_evaluation_gives(
+    sources: tuple[BatchSource, BatchSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[tuple[bool, bool, torch.dtype]] = set()
+    forward = TextOnly.forward
+
+    def watched(self: Head, batch: Any) -> Any:
+        output = forward(self, batch)
+        seen.add((self.training, torch.is_autocast_enabled("cpu"), output.logits.dtype))
+        return output
+
+    monkeypatch.setattr(TextOnly, "forward", watched)
+    _, exact = fit(sources)
+    assert seen == {(True, False, torch.float32), (False, False, torch.float32)}
+    seen.clear()
+    head, result = fit(sources, precision="bfloat16")
+    assert seen == {(True, True, torch.bfloat16), (False, False, torch.float32)}
+    found = accuracy_and_loss(infer_logits(head, sources[1], device=CPU), sources[1].labels)
+    assert found == (result.val_accuracy, result.val_loss)
+    ours, theirs = (of.history[-1]["train_loss"] for of in (result, exact))
+    assert ours != theirs
+    assert ours == pytest.approx(theirs, rel=0.05)
+
+
 def test_the_lowest_loss_can_choose_the_epoch(sources: tuple[BatchSource, BatchSource]) -> None:
     _, result = fit(sources, epochs=8, learning_rate=0.3, select="loss")
     losses = [row["val_loss"] for row in result.history]
@@ -108,12 +132,13 @@ def test_progress_sees_every_epoch(sources: tuple[BatchSource, BatchSource]) -> 
     assert max(report.epoch for report in seen if report.is_best) == result.best_epoch
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_loss_that_is_not_finite_names_epoch_and_pairs(
-    sources: tuple[BatchSource, BatchSource], monkeypatch: pytest.MonkeyPatch
+    sources: tuple[BatchSource, BatchSource], monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     monkeypatch.setattr(TextOnly, "loss", lambda self, output, batch: output.logits.sum() * float("nan"))
     with pytest.raises(TrainingError, match=r"epoch 1, step 1: the loss is nan.*Pairs of this batch: p\d+, p"):
-        fit(sources)
+        fit(sources, precision=precision)
 
 
 def test_a_bad_step_changes_no_weight(sources: tuple[BatchSource, BatchSource]) -> None:

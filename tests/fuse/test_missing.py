@@ -70,6 +70,7 @@ def test_rows_are_scores_of_the_mixed_answers(run: RunDirectory) -> None:
         assert {name: row[name] for name in ("n", "accuracy", "f1_weighted")} == {
             name: expected[name] for name in ("n", "accuracy", "f1_weighted")
         }
+        assert row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
     assert [row["n_missing"] for row in rows[::2]] == [
         0,
         sum(draw(id_, 0) < 0.5 for id_ in part.samples.ids),

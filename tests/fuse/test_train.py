@@ -1,5 +1,7 @@
 """Training end to end on a real small cache: what is written, what is refused, what is never read."""
 
+import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -60,6 +62,16 @@ def test_config_records_where_each_value_comes_from(world: Any) -> None:
     assert config["origins"]["gradient_clip"] == "default"
 
 
+def test_the_precision_of_a_training_is_in_its_run(world: Any) -> None:
+    runs = {name: train(request(world, overrides=QUICK | {"precision": name})) for name in ("float32", "bfloat16")}
+    for name, run in runs.items():
+        assert run.document["config"]["train"]["precision"] == name
+        assert {value.dtype for value in run.load_head().state_dict().values()} == {torch.float32}
+    plain = train(request(world)).document
+    assert plain["config"]["origins"]["precision"] == "default"
+    assert plain["best"] == runs["float32"].document["best"] != runs["bfloat16"].document["best"]
+
+
 def test_the_test_part_is_never_asked_for(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
 
@@ -70,6 +82,51 @@ def test_the_test_part_is_never_asked_for(world: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(train_module, "read_split", watch)
     train(request(world))
     assert asked == [("train", "val")]
+
+
+@pytest.mark.parametrize("head", ["itin", "logreg", "ctmwa"])
+def test_whatever_the_test_part_holds_the_same_head_is_learned(
+    make_world: MakeWorld, tmp_path: Path, head: str
+) -> None:
+    parts = {f"p{i}": ("val" if i % 10 == 8 else "test" if i % 10 == 9 else "train") for i in range(90)}
+    test = frozenset(id_ for id_, part in parts.items() if part == "test")
+    plain = make_world(artifacts=tmp_path / "plain", given=parts)
+    turned = {"negative": "neutral", "neutral": "positive", "positive": "negative"}
+    other = make_world(
+        artifacts=tmp_path / "other",
+        given=parts,
+        labels={id_: turned[plain.label(id_)] if id_ in test else plain.label(id_) for id_ in parts},
+        texts=dict.fromkeys(test, "other words"),
+        not_stored=dict.fromkeys(("tokens", "context", "regions"), test),
+    )
+    runs = [train(request(world, head)) for world in (plain, other)]
+    for name in ("model.safetensors", "predictions-val.parquet"):
+        assert (runs[0].path / name).read_bytes() == (runs[1].path / name).read_bytes()
+    assert runs[0].document["best"] == runs[1].document["best"]
+
+
+def test_nothing_that_training_imports_can_open_the_test_part() -> None:
+    """All modules of `fuse` within reach of `train` and the heads: one call of `read_split`, for two fixed parts."""
+    reached = [train_module.__name__, *(target.partition(":")[0] for target in HEADS.values())]
+    calls = {}
+    for name in reached:  # grows
+        tree = ast.parse(Path(importlib.import_module(name).__file__).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sentifuse.fuse"):
+                reached += [] if node.module in reached else [node.module]
+            if isinstance(node, ast.ImportFrom) and node.module == "sentifuse.data.splits":
+                calls[name] = {alias.name for alias in node.names}
+    assert {"sentifuse.fuse.loop", "sentifuse.fuse.samples", "sentifuse.fuse.heads.itin"} <= set(reached)
+    assert not {"sentifuse.fuse.evaluate", "sentifuse.fuse.missing"} & set(reached)
+    assert calls == {train_module.__name__: {"SplitFacts", "read_split", "read_split_facts"}}
+    source = ast.parse(Path(train_module.__file__).read_text(encoding="utf-8"))
+    opened = [
+        {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}["parts"]
+        for node in ast.walk(source)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "read_split"
+    ]
+    assert opened == ["PARTS"]
+    assert train_module.PARTS == ("train", "val")
 
 
 @pytest.mark.slow
@@ -144,6 +201,13 @@ def test_unimodal_labels_can_be_the_target(make_world: MakeWorld) -> None:
         ({"protocol": "randm"}, ConfigError, "--protocol: unknown protocol 'randm'; did you mean 'random'"),
         ({"rule": "multisentimet"}, ConfigError, "unknown label rule"),
         ({"device": "gpu"}, ConfigError, "--device: unknown device 'gpu'"),
+        (
+            {"overrides": {"precision": "bf16"}},
+            ConfigError,
+            "unknown value of precision 'bf16'; did you mean 'bfloat16'",
+        ),
+        ({"head": "logreg", "overrides": {"precision": "bfloat16"}}, ConfigError, "precision: head logreg is solved"),
+        ({"head": "late_lr", "overrides": {"precision": "bfloat16"}}, ConfigError, "precision: head late_lr is solved"),
         ({"seed": -1}, ConfigError, "--seed: expected a whole number from 0"),
         ({"dataset": "nowhere"}, DataError, "nowhere.*not there.*sentifuse data prepare"),
     ],

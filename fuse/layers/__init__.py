@@ -1,0 +1,1 @@
+"""Parts that several heads are made of; none of them knows a head."""

@@ -1,0 +1,177 @@
+"""Parts of a part: pairs whose modalities agree or not, leaked or not, on which two unimodal heads differ or not.
+
+Every subset has a name and is a tuple of ids. Learns nothing; what it needs to know of the pairs it is given.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sentifuse import DataError
+from sentifuse.data.labels import NEUTRAL, Labels
+from sentifuse.fuse.metrics import score
+from sentifuse.fuse.run import Predictions
+from sentifuse.fuse.statistics import RESAMPLES, bootstrap
+
+# Name -> what a table calls it. Those of one family share no pair, and together they are all pairs.
+FAMILIES: dict[str, dict[str, str]] = {
+    "annotated": {
+        "agree": "text and image labels are equal",
+        "soften": "one of text and image is neutral",
+        "conflict": "text and image labels contradict",
+        "unlabelled": "text or image has no label",
+    },
+    "duplicates": {
+        "leaked": "a near-duplicate is in training",
+        "not_leaked": "no near-duplicate in training",
+    },
+    "predicted": {
+        "heads_agree": "text-only and image-only head agree",
+        "heads_soften": "one of the two heads says neutral",
+        "heads_opposite": "text-only and image-only head contradict",
+    },
+}
+TITLES = {name: title for family in FAMILIES.values() for name, title in family.items()}
+MEASURES = ("accuracy", "f1_weighted", "f1_macro")
+
+
+def subsets(
+    ids: Sequence[str],
+    *,
+    labels: Labels | None = None,
+    groups: Mapping[str, str] | None = None,
+    training_ids: Iterable[str] = (),
+    text_head: Predictions | None = None,
+    image_head: Predictions | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """Name → ids, in the order of `ids`; only families that something is known about, but of these the empty ones too.
+
+    Parameters
+    ----------
+    labels
+        With the labels of text and image alone; a dataset without them has no "annotated" family. `conflict` pairs are
+        labelled by rules other than `multisentinet` only, which leaves them out.
+    groups, training_ids
+        id → group of near-duplicates, and the pairs of the training part: "duplicates".
+    text_head, image_head
+        Predictions of a head that reads the text alone, and of one that reads the image alone, for these ids at least:
+        "predicted". It stands in for "annotated" in datasets that have no unimodal labels (RNN-CA's table of pairs with
+        opposite sentiment); it depends on the two heads, so two tables compare only where the heads are the same.
+
+    Raises
+    ------
+    DataError
+        A pair without a group, or without a prediction of one of the heads; or one head alone is given.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    if labels is not None and labels.by_id("text_label") and labels.by_id("image_label"):
+        found |= _by_labels(ids, labels)
+    if groups is not None:
+        found |= _by_duplicates(ids, groups, training_ids)
+    if (text_head is None) != (image_head is None):
+        raise DataError(
+            "predicted disagreement: expected predictions of a text-only and of an image-only head, found one"
+        )
+    if text_head is not None and image_head is not None:
+        found |= _by_heads(ids, text_head, image_head)
+    return found
+
+
+def score_subsets(
+    predictions: Predictions,
+    named: Mapping[str, Sequence[str]],
+    *,
+    groups: Mapping[str, str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Numbers of each subset.
+
+    Parameters
+    ----------
+    named
+        Name → ids; ids without a prediction (excluded pairs) are passed over, and `n` counts the others.
+    groups
+        id → group: intervals over groups; None: over pairs.
+
+    Returns
+    -------
+    dict
+        name → title, n, and unless n is 0: accuracy, f1_weighted, f1_macro, class_counts (of the labels), and intervals
+        (measure → `Interval` as dict).
+    """
+    row_of = {id_: row for row, id_ in enumerate(predictions.ids)}
+    result: dict[str, dict[str, Any]] = {}
+    for name, ids in named.items():
+        known = [id_ for id_ in ids if id_ in row_of]
+        result[name] = {"title": TITLES.get(name, name), "n": len(known)}
+        if not known:
+            continue
+        rows = np.array([row_of[id_] for id_ in known], dtype=np.int64)
+        labels, predicted = predictions.labels[rows], predictions.predicted[rows]
+        metrics = score(labels, predicted, predictions.classes)
+        intervals = bootstrap(
+            labels,
+            predicted,
+            len(predictions.classes),
+            groups=None if groups is None else [groups[id_] for id_ in known],
+            measures=MEASURES,
+            resamples=resamples,
+            seed=seed,
+        )
+        result[name] |= {measure: metrics[measure] for measure in MEASURES}
+        result[name]["class_counts"] = {each: figures["support"] for each, figures in metrics["per_class"].items()}
+        result[name]["intervals"] = {measure: interval.to_json() for measure, interval in intervals.items()}
+    return result
+
+
+def relation(text: str | None, image: str | None) -> str:
+    """What two unimodal labels are to each other.
+
+    >>> [relation("positive", other) for other in ("positive", "neutral", "negative", None)]
+    ['agree', 'soften', 'conflict', 'unlabelled']
+    """
+    if text is None or image is None:
+        return "unlabelled"
+    if text == image:
+        return "agree"
+    return "soften" if NEUTRAL in (text, image) else "conflict"
+
+
+def _by_labels(ids: Sequence[str], labels: Labels) -> dict[str, tuple[str, ...]]:
+    text, image = labels.by_id("text_label"), labels.by_id("image_label")
+    return _sort(ids, [relation(text.get(id_), image.get(id_)) for id_ in ids], tuple(FAMILIES["annotated"]))
+
+
+def _by_duplicates(
+    ids: Sequence[str], groups: Mapping[str, str], training_ids: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    training = list(training_ids)
+    if absent := [id_ for id_ in (*ids, *training) if id_ not in groups]:
+        raise DataError(
+            f"groups of near-duplicates: expected one for every pair, found none for {len(absent)}, as {absent[0]}. "
+            "Prepare the dataset anew"
+        )
+    trained = {groups[id_] for id_ in training}
+    names = ["leaked" if groups[id_] in trained else "not_leaked" for id_ in ids]
+    return _sort(ids, names, tuple(FAMILIES["duplicates"]))
+
+
+def _by_heads(ids: Sequence[str], text_head: Predictions, image_head: Predictions) -> dict[str, tuple[str, ...]]:
+    said = []
+    for name, head in (("text-only", text_head), ("image-only", image_head)):
+        words = dict(zip(head.ids, (head.classes[i] for i in head.predicted), strict=True))
+        if absent := [id_ for id_ in ids if id_ not in words]:
+            raise DataError(
+                f"predicted disagreement: expected a prediction of the {name} head for every pair, found none for "
+                f"{len(absent)}, as {absent[0]}. Use heads of the same split"
+            )
+        said.append(words)
+    names = {"agree": "heads_agree", "soften": "heads_soften", "conflict": "heads_opposite"}
+    found = [names[relation(said[0][id_], said[1][id_])] for id_ in ids]
+    return _sort(ids, found, tuple(FAMILIES["predicted"]))
+
+
+def _sort(ids: Sequence[str], found: Sequence[str], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(id_ for id_, each in zip(ids, found, strict=True) if each == name) for name in names}
