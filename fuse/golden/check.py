@@ -17,7 +17,7 @@ class Verdict:
     """What the check of one file found."""
 
     file: Path
-    head_kind: str  # a key of golden.KINDS
+    head_kind: str  # a key of kinds.KINDS
     deviations: tuple[Deviation, ...]
     seconds: float
 

@@ -17,7 +17,7 @@ from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.pooled import pool
 from sentifuse.fuse.layers.dropout import dropout
 from sentifuse.fuse.layers.masked import keep_real
-from sentifuse.fuse.layers.standardise import Standardise, learn_statistics
+from sentifuse.fuse.layers.standardise import Standardise, layer_name, learn_statistics
 
 # Shapes: B pairs, T elements of a sequence, D width of a field.
 
@@ -58,7 +58,7 @@ class Baseline(Head):
     def __init__(self, config: Any, widths: Mapping[str, int], class_count: int) -> None:
         super().__init__(config, widths, class_count)
         self.standardise = nn.ModuleDict(
-            {_attribute(key): Standardise(widths[key]) for key in self._standardised_keys()}
+            {layer_name(key): Standardise(widths[key]) for key in self._standardised_keys()}
         )
 
     @classmethod
@@ -71,7 +71,7 @@ class Baseline(Head):
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Learn mean and scale of the inputs that are standardised."""
-        layers: dict[str, Any] = {key: self.standardise[_attribute(key)] for key in self._standardised_keys()}
+        layers: dict[str, Any] = {key: self.standardise[layer_name(key)] for key in self._standardised_keys()}
         if layers:
             learn_statistics(layers, batches, self._real_rows)
 
@@ -88,8 +88,8 @@ class Baseline(Head):
         for request in self.requests(self.config):
             key = request.key
             values, mask = self._raw(batch, key)
-            if _attribute(key) in self.standardise:
-                values = self.standardise[_attribute(key)](values, mask)
+            if layer_name(key) in self.standardise:
+                values = self.standardise[layer_name(key)](values, mask)
             if key not in self.measures:
                 p, axis = self.config.input_dropout, 1 if mask.dim() == 2 else None
                 values = dropout(values, p, training=self.training, shared_axis=axis)
@@ -117,7 +117,3 @@ class Baseline(Head):
             return keys
         is_sequence = {request.key for request in (TOKENS_STATES, REGIONS_FEATURES)} - set(self.pooled)
         return [key for key in keys if key not in is_sequence] if self.config.standardise == "vectors" else []
-
-
-def _attribute(key: str) -> str:
-    return key.replace(".", "_")  # torch forbids dots in module names

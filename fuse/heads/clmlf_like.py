@@ -42,7 +42,7 @@ from sentifuse.fuse.heads.baseline import (
 )
 from sentifuse.fuse.heads.head import HeadOutput
 from sentifuse.fuse.layers.attention import MultiHeadAttention
-from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.dropout import dropout, leave_out
 from sentifuse.fuse.layers.initial import initialise
 from sentifuse.fuse.layers.masked import masked_softmax
 
@@ -176,7 +176,8 @@ class ClmlfLike(Baseline):
             "pooled": f,
         }
         if self.training and self.config.contrast != "none":
-            other, _ = self._encode(text, self._leave_out(has_word), image, has_cell)
+            fewer_words = leave_out(has_word, self.config.left_out_words, training=True)
+            other, _ = self._encode(text, fewer_words, image, has_cell)
             details |= {"first_view": self.first_view(f), "second_view": self.second_view(other)}
         return self.output(logits, batch, details)
 
@@ -207,12 +208,6 @@ class ClmlfLike(Baseline):
             joint = layer(joint, mask)
         weights = masked_softmax(self.pool(joint).squeeze(-1), mask)  # (B, J)
         return torch.einsum("bj,bjd->bd", weights, joint), weights
-
-    def _leave_out(self, mask: torch.Tensor) -> torch.Tensor:
-        """The mask with some real words taken out; the first word always stays. (B, T) → (B, T)."""
-        kept = torch.rand(mask.shape, device=mask.device) >= self.config.left_out_words
-        kept[:, :1] = True  # a slice: a batch of empty texts may have no column
-        return mask & kept
 
 
 def data_contrast(q: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:

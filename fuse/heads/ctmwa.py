@@ -19,7 +19,7 @@ from sentifuse import TrainingError
 from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest, Rows
 from sentifuse.fuse.config import check_settings, setting
 from sentifuse.fuse.heads.ctmwa_fast import FastBilevelStep
-from sentifuse.fuse.heads.ctmwa_meta import MetaBatches, choose_meta_rows
+from sentifuse.fuse.heads.ctmwa_meta import MetaBatches, choose_meta_rows, tell_not_finite
 from sentifuse.fuse.heads.ctmwa_network import (
     BACKBONE,
     WEIGHT_NETS,
@@ -77,7 +77,9 @@ class CtmwaConfig:
     meta: Literal["auto", "on", "off"] = setting(
         "auto", "learn the weights on a meta set; auto: where text and image have labels of their own, else weights 1"
     )
-    meta_share: float = setting(0.1, "share of the training pairs that make the meta set [open]", low=0.0, high=0.9)
+    meta_share: float = setting(
+        0.1, "share of the training pairs that make the meta set [open]; for none: meta=off", low=1e-4, high=0.9
+    )
     meta_batch: int = setting(32, "pairs of a meta batch [open]", low=1)
     missing: Literal["translate", "unimodal"] = setting(
         "translate", "a pair without text or image: translate the other, or take the other's own classifier [ours]"
@@ -293,8 +295,11 @@ class Ctmwa(Head):
                 return plain_step(self.network, self._settings(), optimiser, vectors, gradient_clip=gradient_clip)
             if self._step is None or self._step.optimiser is not optimiser:
                 self._step = FastBilevelStep(self.network, self._settings(), optimiser, self._weight_optimiser())
-            record = self._step(vectors, self._meta.next(), gradient_clip=gradient_clip)
+            meta = self._meta.next()
+            record = self._step(vectors, meta, gradient_clip=gradient_clip)
         except NotFiniteLoss as error:
+            if error.is_meta:
+                raise TrainingError(tell_not_finite(error.value, vectors.ids, meta.ids)) from error
             return error.value
         real = record.real
         *figures, loss = torch.stack(
@@ -344,6 +349,7 @@ class Ctmwa(Head):
             labels=batch.labels[rows],
             text_labels=None if batch.text_labels is None else batch.text_labels[rows],
             image_labels=None if batch.image_labels is None else batch.image_labels[rows],
+            ids=tuple([batch.ids[row] for row in rows.tolist()]),
         )
 
     def _vector(self, batch: Batch, key: str) -> tuple[torch.Tensor, torch.Tensor]:

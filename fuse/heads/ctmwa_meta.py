@@ -9,6 +9,7 @@ import numpy as np
 from sentifuse.fuse.batches import BatchSource, Rows
 from sentifuse.fuse.heads.ctmwa_step import Vectors
 
+SHOWN_IDS = 10
 STREAM = 11  # keeps these draws apart from others with the same seed
 
 
@@ -48,3 +49,16 @@ class MetaBatches:
         batch = self.batches[self.place % len(self.batches)]
         self.place += 1
         return batch
+
+
+def tell_not_finite(meta_loss: float, ids: tuple[str, ...], meta_ids: tuple[str, ...]) -> str:
+    """The message for a meta loss that is no finite number: both batches may be its cause."""
+    return (
+        f"head ctmwa: the meta loss after a virtual step is {meta_loss}, expected a finite number; the training loss "
+        f"is one. Pairs of this batch: {_name(ids)}. Pairs of the meta batch: {_name(meta_ids)}. Shorten the virtual "
+        "step (--set inner_learning_rate=1e-4), or look at these pairs' features"
+    )
+
+
+def _name(ids: tuple[str, ...]) -> str:
+    return ", ".join(ids[:SHOWN_IDS]) + (f", … ({len(ids)} in all)" if len(ids) > SHOWN_IDS else "")

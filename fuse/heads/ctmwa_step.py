@@ -4,6 +4,7 @@ This is the version to read and to test against. `ctmwa_fast` computes the same 
 Knows no data set and no schedule; the optimisers are given to it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -44,6 +45,7 @@ class Vectors:
     labels: torch.Tensor  # (B,) int64
     text_labels: torch.Tensor | None = None  # (B,) int64
     image_labels: torch.Tensor | None = None  # (B,) int64
+    ids: tuple[str, ...] = ()  # for messages; empty where nobody asks
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,11 +96,12 @@ class StepRecord:
 
 
 class NotFiniteLoss(Exception):
-    """A loss that is no finite number; nothing was changed."""
+    """A loss that is no finite number; nothing was changed. `is_meta`: it is the meta loss, and the other is finite."""
 
-    def __init__(self, value: float) -> None:
+    def __init__(self, value: float, *, is_meta: bool = False) -> None:
         super().__init__(value)
         self.value = value
+        self.is_meta = is_meta
 
 
 class BilevelStep:
@@ -222,7 +225,7 @@ def parameters_of(network: nn.Module, parts: tuple[str, ...]) -> Tensors:
 
 
 class layers_of:  # noqa: N801 (a function with a memory: the parameters that it applies)
-    """Linear layers with the parameters given; `apply` may be `heads.linear.linear` for who differentiates once."""
+    """Linear layers with the parameters given; `apply` may be `layers.linear.linear` for who differentiates once."""
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], apply: Apply = F.linear) -> None:
         self.parameters = parameters
@@ -251,11 +254,13 @@ def labels_of(meta: Vectors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return meta.labels, meta.text_labels, meta.image_labels
 
 
-def check_finite(*losses: torch.Tensor) -> None:
-    """Refuse a loss that is not finite before anything is changed."""
-    value = float(torch.stack([loss.detach() for loss in losses]).sum())
-    if value != value or value in (float("inf"), float("-inf")):
-        raise NotFiniteLoss(value)
+def check_finite(total: torch.Tensor, meta_total: torch.Tensor | None = None) -> None:
+    """Refuse a training or a meta loss that is not finite before anything is changed."""
+    losses = [total] if meta_total is None else [total, meta_total]
+    values: list[float] = torch.stack([loss.detach() for loss in losses]).tolist()  # together: they wait for a GPU once
+    for place, value in enumerate(values):
+        if not math.isfinite(value):
+            raise NotFiniteLoss(value, is_meta=place > 0)
 
 
 def step_with(optimiser: torch.optim.Optimizer, parameters: Tensors, gradients: Mapping[str, torch.Tensor]) -> None:

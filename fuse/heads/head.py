@@ -3,6 +3,7 @@
 A head declares; training owns the loop. Knows nothing of files, splits or metrics.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -130,7 +131,7 @@ class Head(nn.Module):
         with full_precision(output.logits.device):
             loss = self.loss(output.widened(), batch)
             value = float(loss.detach())
-            if value != value or value in (float("inf"), float("-inf")):
+            if not math.isfinite(value):
                 return value
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
             if gradient_clip > 0:

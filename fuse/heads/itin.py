@@ -17,10 +17,10 @@ from sentifuse.fuse.batches import Batch, FieldRequest
 from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.itin_authors import Regroup, fill_up, unit_length
 from sentifuse.fuse.heads.itin_settings import PRESETS, ItinConfig
-from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.dropout import dropout, leave_out
 from sentifuse.fuse.layers.initial import initialise
 from sentifuse.fuse.layers.masked import keep_real, masked_mean, masked_softmax
-from sentifuse.fuse.layers.standardise import Standardise, learn_statistics
+from sentifuse.fuse.layers.standardise import Standardise, layer_name, learn_statistics
 
 __all__ = ["Itin", "ItinConfig"]
 
@@ -71,7 +71,7 @@ class Itin(Head):
         self.region_norm = nn.LayerNorm(d) if config.layer_norm and config.sources != "context" else None
         self.word_norm = nn.LayerNorm(d) if config.layer_norm else None
         self.standardise = (
-            nn.ModuleDict({_attribute(key): Standardise(widths[key]) for key in self._keys})
+            nn.ModuleDict({layer_name(key): Standardise(widths[key]) for key in self._keys})
             if config.standardise
             else None
         )
@@ -113,7 +113,7 @@ class Itin(Head):
         details: dict[str, torch.Tensor] = {}
         inputs = {key: self._input(batch, key) for key in self._keys}
 
-        has_word = self._leave_out(batch.masks[WORDS])
+        has_word = leave_out(batch.masks[WORDS], self.config.left_out_words, training=self.training)
         x, has_state = keep_real(inputs[WORDS], has_word), batch.masks[WORDS]
         if self.config.unmasked_length is not None:
             x, has_word = fill_up(x, self.config.unmasked_length)
@@ -272,19 +272,6 @@ class Itin(Head):
             return dropout(real, self.config.context_dropout, training=self.training)
         return dropout(real, self.config.input_dropout, training=self.training, shared_axis=1)
 
-    def _leave_out(self, mask: torch.Tensor) -> torch.Tensor:
-        """In training, the mask with some real words taken out; the first word always stays. (B, n) → (B, n)."""
-        share = self.config.left_out_words
-        if not self.training or share <= 0.0:
-            return mask
-        kept = torch.rand(mask.shape, device=mask.device) >= share
-        kept[:, :1] = True  # a slice: a batch of empty texts may have no column
-        return mask & kept
-
     def _standardise_layer(self, key: str) -> Any:
         assert self.standardise is not None  # only called where the setting is on
-        return self.standardise[_attribute(key)]
-
-
-def _attribute(key: str) -> str:
-    return key.replace(".", "_")  # torch forbids dots in module names
+        return self.standardise[layer_name(key)]

@@ -61,15 +61,16 @@ class Voice(torch.nn.Module):
         standardised = ((vectors - self.mean) / self.scale).masked_fill(~has_value[:, None], 0.0)
         return standardised @ self.weight.T + self.bias
 
-    def learn(self, x: Any, y: Any, x_val: Any, y_val: Any, *, config: LateLrConfig, where: str) -> None:
-        """Fit on the training part, choose C on the validation part."""
-        mean, scale = find_scale(x)
+    def learn(self, train: "Given", val: "Given", *, config: LateLrConfig, where: str) -> None:
+        """Fit on the training part, choose C on the validation part; what is missing counts as its mean, as above."""
+        mean, scale = find_scale(train.x, train.has_value)
+        x, x_val = (np.where(part.has_value[:, None], (part.x - mean) / scale, 0.0) for part in (train, val))
         best = best_fit(
             fit_grid(
-                (x - mean) / scale,
-                y,
-                (x_val - mean) / scale,
-                y_val,
+                x,
+                train.y,
+                x_val,
+                val.y,
                 c=config.c,
                 max_iterations=config.max_iterations,
                 class_count=len(self.bias),
@@ -79,6 +80,15 @@ class Voice(torch.nn.Module):
         found = {"mean": mean, "scale": scale, "weight": best.weight, "bias": best.bias, "c": best.c}
         for name, value in found.items():
             getattr(self, name).copy_(torch.as_tensor(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What one voice is given of a part."""
+
+    x: Any  # (N, D) float64, zero where there is none
+    has_value: Any  # (N,) bool
+    y: Any  # (N,)
 
 
 class LateLr(Head):
@@ -124,17 +134,19 @@ class LateLr(Head):
 
     def fit(self, train: BatchSource, val: BatchSource) -> list[dict[str, Any]]:
         """Learn both voices, then choose the share; one row for every share that was tried."""
-        (x, _, y), (x_val, has_val, y_val) = (_read(source, self.image_share) for source in (train, val))
+        given, given_val = (_read(source, self.image_share) for source in (train, val))
+        answers = []
         for name in VOICES:
             voice: Voice = getattr(self, name)
-            voice.learn(x[name], y, x_val[name], y_val, config=self.config, where=f"late_lr, {name}")
-        text, image = (
-            getattr(self, name)(torch.from_numpy(x_val[name]), torch.from_numpy(has_val[name])).softmax(-1).numpy()
-            for name in VOICES
-        )
+            voice.learn(given[name], given_val[name], config=self.config, where=f"late_lr, {name}")
+            vectors, has_value = torch.from_numpy(given_val[name].x), torch.from_numpy(given_val[name].has_value)
+            answers.append(voice(vectors, has_value).softmax(-1).numpy())
+        (text, image), y_val = answers, val.labels
+        is_whole = given_val["text"].has_value == given_val["image"].has_value
         history: list[dict[str, Any]] = []
         for share in SHARES if self.config.weighted else (0.5,):
-            mixed = (1 - share) * text + share * image
+            of_image = np.where(is_whole, share, given_val["image"].has_value)[:, None]  # as in forward
+            mixed = (1 - of_image) * text + of_image * image
             history.append(
                 {
                     "image_share": float(share),
@@ -154,8 +166,8 @@ def _pooled(batch: Batch, key: str, like: torch.Tensor) -> tuple[torch.Tensor, t
     return pool(replace(batch, values={key: batch.values[key].to(like)}), key)
 
 
-def _read(source: BatchSource, like: torch.Tensor) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """By voice: vectors (N, D) in float64 and whether there is one (N,); and labels (N,)."""
+def _read(source: BatchSource, like: torch.Tensor) -> dict[str, Given]:
+    """What each voice is given of a part, by its name."""
     if source.labels is None:
         raise ValueError("logistic regression needs labels")
     x = {name: np.zeros((len(source), source.widths[key])) for name, key in VOICES.items()}
@@ -164,4 +176,4 @@ def _read(source: BatchSource, like: torch.Tensor) -> tuple[dict[str, Any], dict
         for name, key in VOICES.items():
             vector, is_there = _pooled(batch, key, like)
             x[name][rows], has_value[name][rows] = vector.numpy(), is_there.numpy()
-    return x, has_value, source.labels
+    return {name: Given(x=x[name], has_value=has_value[name], y=source.labels) for name in VOICES}

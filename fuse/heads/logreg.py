@@ -20,7 +20,7 @@ from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest
 from sentifuse.fuse.config import check_settings, setting
 from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.pooled import pool
-from sentifuse.fuse.heads.standardise import CONSTANT
+from sentifuse.fuse.layers.standardise import CONSTANT
 
 # Shapes: N pairs, D = Dx + Dv, K classes.
 
@@ -104,13 +104,17 @@ class LogReg(Head):
 
     def fit(self, train: BatchSource, val: BatchSource) -> list[dict[str, Any]]:
         """Learn every C of the grid on `train`, keep the best validation accuracy (ties: the lower log-loss)."""
-        x_raw, y = self._pooled(train)
-        x_val_raw, y_val = self._pooled(val)
-        mean, scale = find_scale(x_raw)
+        x_raw, has_value, y = self._pooled(train)
+        x_val_raw, has_value_val, y_val = self._pooled(val)
+        found = [find_scale(x_raw[:, part], has_value[:, i]) for i, part in enumerate(self._columns())]
+        mean, scale = (np.concatenate(numbers) for numbers in zip(*found, strict=True))
+        x, x_val = (x_raw - mean) / scale, (x_val_raw - mean) / scale
+        for i, part in enumerate(self._columns()):  # as in forward: a missing modality counts as its mean
+            x[~has_value[:, i], part] = x_val[~has_value_val[:, i], part] = 0.0
         fits = fit_grid(
-            (x_raw - mean) / scale,
+            x,
             y,
-            (x_val_raw - mean) / scale,
+            x_val,
             y_val,
             c=self.config.c,
             max_iterations=self.config.max_iterations,
@@ -131,27 +135,39 @@ class LogReg(Head):
         ]
 
     def _parts(self, batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
-        parts, start = [], 0
-        for request in self.needs:
+        parts = []
+        for request, part in zip(self.needs, self._columns(), strict=True):
             values = batch.values[request.key].to(self.mean)
             vector, has_value = pool(replace(batch, values={request.key: values}), request.key)
-            end = start + vector.shape[-1]
-            parts.append((vector, has_value, self.mean[start:end], self.scale[start:end]))
-            start = end
+            parts.append((vector, has_value, self.mean[part], self.scale[part]))
         return parts
 
-    def _pooled(self, source: BatchSource) -> tuple[Any, Any]:
-        """x (N, D) float64 before standardisation, y (N,)."""
+    def _columns(self) -> list[slice]:
+        """Where each modality's vector stands in x."""
+        ends = np.cumsum([self.widths[request.key] for request in self.needs]).tolist()
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _pooled(self, source: BatchSource) -> tuple[Any, Any, Any]:
+        """x (N, D) float64 before standardisation, which modalities each pair has (N, 2), y (N,)."""
         if source.labels is None:
             raise ValueError("logistic regression needs labels")
         x = np.zeros((len(source), self.mean.numel()))
+        has_value = np.zeros((len(source), len(self.needs)), dtype=bool)
         for rows, batch in source.batches(FIT_BATCH):
-            x[rows] = torch.cat([vector for vector, _, _, _ in self._parts(batch)], -1).numpy()
-        return x, source.labels
+            parts = self._parts(batch)
+            x[rows] = torch.cat([vector for vector, _, _, _ in parts], -1).numpy()
+            has_value[rows] = torch.stack([is_there for _, is_there, _, _ in parts], 1).numpy()
+        return x, has_value, source.labels
 
 
-def find_scale(x: Any) -> tuple[Any, Any]:
-    """Mean and deviation (D,) of every feature of x (N, D); deviation 1 where a feature never varies."""
+def find_scale(x: Any, has_value: Any) -> tuple[Any, Any]:
+    """Mean and deviation (D,) of every feature of x (N, D) over the rows that have a value, (N,) bool.
+
+    Deviation 1 where a feature never varies; mean 0 and deviation 1 where no row has a value.
+    """
+    if not has_value.any():
+        return np.zeros(x.shape[1]), np.ones(x.shape[1])
+    x = x[has_value]
     mean, scale = x.mean(0), x.std(0)
     scale[scale <= CONSTANT * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
     return mean, scale

@@ -96,6 +96,10 @@ class MultiSentiNet(Baseline):
         self.classifier = nn.Linear(d, class_count)  # W_c
         initialise(self)
 
+    def notes(self) -> dict[str, Any]:
+        """What stands for the original's object and scene detectors."""
+        return {"object": f"mean of {REGIONS}", "scene": CONTEXT}
+
     def forward(self, batch: Batch) -> HeadOutput:
         """Logits (B, K); `details`: word_weights α (B, T), object, scene, read (z) and fused (B, d)."""
         given = self.inputs(batch)

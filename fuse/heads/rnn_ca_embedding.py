@@ -18,11 +18,11 @@ from sentifuse import ConfigError
 from sentifuse.fuse.batches import Batch, FieldRequest
 from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.rnn_ca_settings import PRESETS, RNN_CA, RNN_EMBEDDING, RnnCaConfig
-from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.dropout import dropout, leave_out
 from sentifuse.fuse.layers.initial import initialise
 from sentifuse.fuse.layers.masked import keep_real, masked_mean, masked_softmax
 from sentifuse.fuse.layers.recurrent import turn_round
-from sentifuse.fuse.layers.standardise import Standardise, learn_statistics
+from sentifuse.fuse.layers.standardise import Standardise, layer_name, learn_statistics
 
 __all__ = ["RnnCa", "RnnCaConfig", "RnnCaEmbedding", "RnnEmbedding", "ranking_loss"]
 
@@ -60,7 +60,7 @@ class RnnCaEmbedding(Head):
         initialise(self)
         standardised = {"none": (), "image": (IMAGE,), "all": (IMAGE, STATES) if has_states else (IMAGE,)}
         self.standardise = nn.ModuleDict(
-            {_attribute(key): Standardise(widths[key]) for key in standardised[config.standardise]}
+            {layer_name(key): Standardise(widths[key]) for key in standardised[config.standardise]}
         )
         if not has_states:
             self.register_buffer("is_known", torch.ones(config.vocabulary, dtype=torch.bool))
@@ -74,7 +74,7 @@ class RnnCaEmbedding(Head):
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Learn the inputs' statistics and which word pieces the training texts have, as far as the settings ask."""
         layers: dict[str, Any] = {
-            key: self.standardise[_attribute(key)] for key in (STATES, IMAGE) if _attribute(key) in self.standardise
+            key: self.standardise[layer_name(key)] for key in (STATES, IMAGE) if layer_name(key) in self.standardise
         }
         learn_statistics(layers, batches if self.embedding is None else self._note_pieces(batches))
 
@@ -98,7 +98,7 @@ class RnnCaEmbedding(Head):
         has_word, has_image = batch.masks[words_key], batch.masks[IMAGE]
         x = dropout(self._words(batch), config.input_dropout, training=self.training, shared_axis=1)  # (B, T, Dx)
         v = dropout(self._standardised(batch, IMAGE), config.input_dropout, training=self.training)  # (B, Dv)
-        counted = self._leave_out(has_word)
+        counted = leave_out(has_word, config.left_out_words, training=self.training)
         x = keep_real(x, counted)
 
         e = self.image(v)  # (B, H)  e = W_v v + b_v
@@ -194,19 +194,10 @@ class RnnCaEmbedding(Head):
         values, mask = batch.values[key], batch.masks[key]
         if values.shape[-1] != self.widths[key]:
             raise ValueError(f"{key}: expected width {self.widths[key]}, found {values.shape[-1]}")
-        name = _attribute(key)
+        name = layer_name(key)
         layer = self.standardise[name] if name in self.standardise else keep_real  # noqa: SIM401 (no ModuleDict.get)
         found: torch.Tensor = layer(values, mask)
         return found
-
-    def _leave_out(self, mask: torch.Tensor) -> torch.Tensor:
-        """In training, the mask with some real words taken out; the first word always stays. (B, T) → (B, T)."""
-        share = self.config.left_out_words
-        if not self.training or share <= 0.0:
-            return mask
-        kept = torch.rand(mask.shape, device=mask.device) >= share
-        kept[:, :1] = True
-        return mask & kept
 
 
 class RnnCa(RnnCaEmbedding):
@@ -276,7 +267,3 @@ def _pieces(batch: Batch) -> torch.Tensor:
     if torch.finfo(values.dtype).bits < 32:
         raise ValueError(f"{PIECES}: expected reals of 32 bits, found {values.dtype}, which rounds the numbers")
     return values.masked_fill(~batch.masks[PIECES], 0.0).long()
-
-
-def _attribute(key: str) -> str:
-    return key.replace(".", "_")  # torch forbids dots in module names

@@ -36,3 +36,12 @@ def dropout(values: torch.Tensor, p: float, *, training: bool, shared_axis: int 
     numbers = words.view(torch.int16)[:count].view(shape)
     keep = numbers < kept_levels - LEVELS // 2 if kept_levels < LEVELS else torch.ones_like(numbers, dtype=torch.bool)
     return values * (keep.to(values.dtype) * (LEVELS / kept_levels))
+
+
+def leave_out(mask: torch.Tensor, share: float, *, training: bool) -> torch.Tensor:
+    """In training, the mask with this share of its real words taken out; a first word always stays. (B, T) → (B, T)."""
+    if not training or share <= 0.0:
+        return mask
+    kept = torch.rand(mask.shape, device=mask.device) >= share
+    kept[:, :1] = True  # a slice: a batch of empty texts may have no column
+    return mask & kept

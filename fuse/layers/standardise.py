@@ -31,6 +31,11 @@ class Standardise(nn.Module):
         return ((values - self.mean) / self.scale).masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
+def layer_name(key: str) -> str:
+    """What the layer of a field "encoder.field" is called in a module: torch forbids dots there."""
+    return key.replace(".", "_")
+
+
 def learn_statistics(
     layers: Mapping[str, Standardise],
     batches: Iterable[Batch],

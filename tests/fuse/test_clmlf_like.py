@@ -125,15 +125,6 @@ def test_loss_in_training_is_the_sum_of_its_parts(make_batch: Callable[..., Batc
     assert "first_view" not in head.eval()(batch).details
 
 
-def test_left_out_words_never_empty_a_text() -> None:
-    head = ClmlfLike(ClmlfConfig(**SMALL, left_out_words=0.95), WIDTHS, 3)
-    mask = torch.arange(9)[None] < torch.tensor([9, 1, 4, 0])[:, None]
-    kept = [head._leave_out(mask) for _ in range(20)]
-    assert all((one <= mask).all() for one in kept)
-    assert all(torch.equal(one.any(1), mask.any(1)) for one in kept)
-    assert any(one.sum() < mask.sum() for one in kept)
-
-
 def test_heads_must_share_the_width() -> None:
     with pytest.raises(ConfigError, match=r"width: expected a multiple of 2 and of heads \(3\), found 128"):
         ClmlfConfig(heads=3)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from sentifuse import TrainingError
+from sentifuse import ConfigError, TrainingError
 from sentifuse.fuse import train as train_module
 from sentifuse.fuse.batches import Batch, BatchSource
 from sentifuse.fuse.config import resolve
@@ -134,6 +134,16 @@ class TestTraining:
         batch = make_batch(WIDTHS, lengths=(0, 3), has_context=(True, False))
         assert head.training_step(batch, optimiser) == 0.0
         assert all(torch.equal(a, b) for a, b in zip(before, head.parameters(), strict=True))
+
+    def test_a_meta_loss_that_is_not_finite_names_the_pairs_of_both_batches(self, make_world: MakeWorld) -> None:
+        with pytest.raises(
+            TrainingError, match=r"meta loss .* is (nan|inf).*batch: p\d+, .*meta batch: p\d+.*inner_learning_rate"
+        ):
+            train_small(labelled_world(make_world), overrides={"inner_learning_rate": 1e38})
+
+    def test_a_meta_set_of_no_pairs_is_not_asked_for_by_its_share(self) -> None:
+        with pytest.raises(ConfigError, match=r"meta_share: expected between .* found 0\.0.*for none: meta=off"):
+            CtmwaConfig(meta_share=0.0)
 
     def test_the_recipe_steps_the_backbone_and_the_meta_step_the_weight_nets(self, make_world: MakeWorld) -> None:
         head = new_head()

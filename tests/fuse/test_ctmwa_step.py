@@ -234,8 +234,9 @@ SETTINGS = StepSettings(
 def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     network, step, batch, meta = step_on(SETTINGS, scale=float("inf"))
     before = [p.detach().clone() for p in network.parameters()]
-    with pytest.raises(NotFiniteLoss):
+    with pytest.raises(NotFiniteLoss) as refused:
         step(batch, meta)
+    assert not refused.value.is_meta  # where both are not finite, the training loss is the one to look at
     with pytest.raises(NotFiniteLoss):
         plain_step(network, SETTINGS, step.optimiser, batch)
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))

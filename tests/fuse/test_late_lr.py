@@ -17,6 +17,7 @@ from sentifuse.fuse.run import count_parameters
 from sentifuse.fuse.samples import open_features
 
 CPU = torch.device("cpu")
+HALF, REST = slice(0, 50), slice(50, None)
 SIZES = {"text": 12, "image": 7}
 
 
@@ -90,6 +91,27 @@ def test_a_missing_voice_is_silent(world: Any) -> None:
         output = head(masked)
         torch.testing.assert_close(output.logits.exp(), output.details[f"{voice}_probabilities"])
         assert output.details["absent"].sum(0).tolist() == ([6, 0] if key == "tokens.states" else [0, 6])
+
+
+def test_pairs_without_a_text_are_learned_from_as_they_are_answered(world: Any) -> None:
+    readers = open_features(world.artifacts, world.name, LateLr.needs)
+    ids = readers["tokens"].ids
+    labels = np.array([int(id_[1:]) % 3 for id_ in ids])
+    train, val = (BatchSource(readers, LateLr.needs, list(ids[part]), labels[part]) for part in (HALF, REST))
+    has_words = np.array([len(readers["tokens"].value(id_, "states")) > 0 for id_ in ids])
+    assert not has_words[HALF].all()
+    assert not has_words[REST].all()
+    head = LateLr(LateLrConfig(c=0.1), train.widths, 3)
+    history = head.fit(train, val)
+    states = [readers["tokens"].value(id_, "states").astype(np.float64) for id_ in ids[HALF]]
+    means = np.array([words.mean(0) if len(words) else np.full(12, np.nan) for words in states])
+    x = StandardScaler().fit_transform(means)  # leaves out what is not there
+    model = LogisticRegression(C=0.1, max_iter=20000, tol=1e-5).fit(np.nan_to_num(x, nan=0.0), labels[HALF])
+    np.testing.assert_allclose(head.text.weight.numpy(), model.coef_, atol=1e-5)
+    found = infer_logits(head, val, device=CPU)
+    assert history[0]["val_accuracy"] == pytest.approx((found.argmax(1) == val.labels).mean())
+    own_loss = -np.log(softmax(found)[np.arange(len(val)), val.labels]).mean()
+    assert history[0]["val_loss"] == pytest.approx(own_loss, abs=1e-6)
 
 
 def test_learned_numbers_are_counted() -> None:

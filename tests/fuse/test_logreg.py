@@ -98,3 +98,21 @@ def test_a_fit_that_did_not_converge_is_refused(world: Any) -> None:
     head = LogReg(LogRegConfig(c=1.0, max_iterations=1), train.widths, 3)
     with pytest.raises(TrainingError, match=r"C = 1: not converged after 1 iterations.*--set max_iterations"):
         head.fit(train, val)
+
+
+def test_pairs_without_words_are_learned_from_as_they_are_answered(world: Any) -> None:
+    readers = open_features(world.artifacts, world.name, LogReg.needs)
+    ids = readers["tokens"].ids
+    labels = np.array([int(id_[1:]) % 3 for id_ in ids])
+    train, val = (BatchSource(readers, LogReg.needs, list(ids[p]), labels[p]) for p in (slice(50), slice(50, None)))
+    x = pooled(train)
+    is_empty = (x[:, :12] == 0).all(1)
+    assert is_empty.any()
+    x[is_empty, :12] = np.nan  # StandardScaler leaves out what is not there
+    x = np.nan_to_num(StandardScaler().fit_transform(x), nan=0.0)
+    head = LogReg(LogRegConfig(c=1e-2), train.widths, 3)
+    history = head.fit(train, val)
+    model = LogisticRegression(C=1e-2, max_iter=20000, tol=1e-5).fit(x, train.labels)
+    np.testing.assert_allclose(head.weight.numpy(), model.coef_, atol=1e-5)
+    found = infer_logits(head, val, device=CPU)
+    assert (found.argmax(1) == val.labels).mean() == pytest.approx(history[0]["val_accuracy"])

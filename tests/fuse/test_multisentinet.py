@@ -41,6 +41,11 @@ def test_forward_is_its_equations_written_as_loops(
         )
 
 
+def test_the_run_says_what_object_and_scene_are() -> None:
+    notes = MultiSentiNet(MultiSentiNetConfig(width=4), WIDTHS, 3).notes()
+    assert notes == {"object": "mean of regions.features", "scene": "context.vector"}
+
+
 def test_authors_preset_is_their_recipe() -> None:
     resolved = resolve("multisentinet", MultiSentiNetConfig, MultiSentiNet.PRESETS, preset="authors")
     head, train = resolved.head, resolved.train

@@ -1,9 +1,9 @@
-"""Dropout: the share that is zeroed, the scale of the rest, and that the seed decides."""
+"""Dropout: the share that is zeroed, the scale of the rest, that the seed decides; and words that are left out."""
 
 import pytest
 import torch
 
-from sentifuse.fuse.layers.dropout import dropout
+from sentifuse.fuse.layers.dropout import dropout, leave_out
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4, 0.5, 0.9])
@@ -57,3 +57,27 @@ def test_a_shared_axis_has_one_mask() -> None:
         found = dropout(torch.ones(200, 7, 50), 0.3, training=True, shared_axis=1)
     assert torch.equal(found, found[:, :1].expand_as(found))
     assert float((found[:, 0] == 0).float().mean()) == pytest.approx(0.3, abs=0.03)
+
+
+def test_left_out_words_never_empty_a_text() -> None:
+    mask = torch.arange(9)[None] < torch.tensor([9, 1, 4, 0])[:, None]
+    kept = [leave_out(mask, 0.95, training=True) for _ in range(20)]
+    assert all((one <= mask).all() for one in kept)
+    assert all(torch.equal(one.any(1), mask.any(1)) for one in kept)
+    assert any(one.sum() < mask.sum() for one in kept)
+
+
+def test_the_share_of_left_out_words_is_what_was_asked_for() -> None:
+    mask = torch.ones(400, 101, dtype=torch.bool)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        kept = leave_out(mask, 0.15, training=True)
+    assert kept[:, 0].all()
+    assert float(kept[:, 1:].float().mean()) == pytest.approx(0.85, abs=0.01)
+
+
+def test_no_word_is_left_out_in_evaluation_or_with_share_0() -> None:
+    mask = torch.ones(3, 4, dtype=torch.bool)
+    assert leave_out(mask, 0.5, training=False) is mask
+    assert leave_out(mask, 0.0, training=True) is mask
+    assert leave_out(torch.zeros(2, 0, dtype=torch.bool), 0.5, training=True).shape == (2, 0)
