@@ -16,7 +16,7 @@ SEEDS   ?= 0 1 2 3 4
 ARGS    ?=
 
 # `extract`, `data` and `cache` are folders too: without .PHONY these targets would do nothing.
-.PHONY: help setup demo extract train evaluate test check stress bench bench-cache bench-shared bench-regions bench-heads wheel clean
+.PHONY: help setup demo extract train evaluate compare report test check stress bench bench-cache bench-shared bench-regions bench-heads wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -44,8 +44,14 @@ extract: $(READY)  ## stage 1: DATASET=mvsa_single [ROOT=folder] [PROFILE=name o
 train: $(READY)  ## stage 2: [HEAD=itin] [DATASET=...] [SEED=0] [ARGS=...]
 	@$(CLI) train --head $(HEAD) --seed $(SEED) $(if $(DATASET),--dataset $(DATASET)) $(ARGS)
 
+compare: $(READY)  ## train what is missing, table of heads: [DATASET=...] [ARGS="--heads itin,logreg --seeds 5 --protocol grouped"]
+	@$(CLI) compare $(if $(DATASET),--dataset $(DATASET)) $(ARGS)
+
 evaluate: $(READY)  ## metrics of the run last trained: [SPLIT=test] [ARGS="--run folder"]
 	@$(CLI) evaluate --split $(SPLIT) $(ARGS)
+
+report: $(READY)  ## the run last trained as one HTML page: [SPLIT=test] [ARGS="--run folder"]
+	@$(CLI) report --split $(SPLIT) $(ARGS)
 
 test: $(READY)  ## the default tests (3 minutes at most on two cores)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not stress"

@@ -19,7 +19,21 @@ try:
     import typer
 
     import sentifuse
-    from sentifuse.commands import cache, data, doctor, evaluate, extract, heads, profiles, regions, train, weights
+    from sentifuse.commands import (
+        cache,
+        compare,
+        data,
+        doctor,
+        evaluate,
+        explain,
+        extract,
+        heads,
+        profiles,
+        regions,
+        report,
+        train,
+        weights,
+    )
     from sentifuse.commands.output import Output
 except ModuleNotFoundError as missing:
     if missing.name not in {"sentifuse", "typer"}:
@@ -45,6 +59,9 @@ app.command("extract", epilog=extract.EXAMPLE)(extract.extract)
 app.add_typer(cache.app, name="cache")
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+app.command("explain", epilog=explain.EXAMPLE)(explain.explain)
+app.command("report", epilog=report.EXAMPLE)(report.report)
 app.add_typer(heads.app, name="heads")
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(regions.app, name="regions")

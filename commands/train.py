@@ -1,7 +1,11 @@
 """`sentifuse train`: stage 2, a fusion head on cached features → a run directory."""
 
+import secrets
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,8 +17,10 @@ from sentifuse.commands.output import Output
 if TYPE_CHECKING:
     from sentifuse.data.splits import SplitFacts
     from sentifuse.fuse.run import RunDirectory
+    from sentifuse.fuse.tensorboard import TensorboardLog
 
 EXAMPLE = "Example: sentifuse train --head itin --dataset mvsa_single --seed 0 --set epochs=20"
+TENSORBOARD = "tensorboard"
 
 
 def train(
@@ -33,6 +39,9 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     reader: options.Reader = "mmap",
     resident: options.Resident = None,
+    log: Annotated[
+        str | None, typer.Option("--log", help="tensorboard: curves beside history.csv (extra `tensorboard`).")
+    ] = None,
     artifacts: options.Artifacts = options.ARTIFACTS,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
@@ -47,6 +56,8 @@ def train(
         raise ConfigError.unknown("head", head, HEADS, where="--head")
     name, why = dataset_or_last(artifacts, dataset)
     output.note(f"training {head} ({preset} preset, seed {seed}) on {name} ({why})")
+    if log not in (None, TENSORBOARD):
+        raise ConfigError.unknown("log", str(log), (TENSORBOARD,), where="--log")
     from sentifuse.fuse.loop import EpochReport
     from sentifuse.fuse.train import TrainRequest
     from sentifuse.fuse.train import train as train_head
@@ -75,6 +86,8 @@ def train(
             f"{epoch.val_accuracy:.4f}  loss {epoch.val_loss:.4f}  {epoch.seconds:.1f} s{mark}",
             style="dim",
         )
+        if curves is not None:
+            curves(epoch)
 
     def announce(notes: Mapping[str, Any]) -> None:
         output.note("; ".join(f"{name}: {value}" for name, value in notes.items()))
@@ -83,11 +96,29 @@ def train(
         for line in leak_lines(facts):
             output.note(line)
 
-    run = train_head(request, progress=report, announce=announce, report_split=report_split)
+    with ExitStack() as stack:
+        curves = stack.enter_context(_open_curves(artifacts, head, seed)) if log else None
+        run = train_head(request, progress=report, announce=announce, report_split=report_split)
     remember(artifacts, run=run.name)
+    if curves is not None:
+        output.note(_about_curves(curves, run.name))
     document = run.document
     output.result({"run": str(run.path), **document}, _lines(run))
     output.note("next: sentifuse evaluate --split test", style="dim")
+
+
+def _open_curves(artifacts: Path, head: str, seed: int) -> "TensorboardLog":
+    from sentifuse.fuse.tensorboard import TensorboardLog
+
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{head}-s{seed}-{secrets.token_hex(2)}"
+    return TensorboardLog(artifacts / TENSORBOARD / name)
+
+
+def _about_curves(curves: "TensorboardLog", run: str) -> str:
+    folder = curves.rename(run)
+    if not curves.epochs:
+        return f"tensorboard: {folder} is empty: this head is solved, not trained in epochs; see history.csv of the run"
+    return f"tensorboard: {curves.epochs} epochs in {folder}. Watch: tensorboard --logdir {folder.parent}"
 
 
 def leak_lines(facts: "SplitFacts") -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifuse import DataError
+from sentifuse.cache.reader import FeatureReader
 from sentifuse.data.groups import read_groups
 from sentifuse.data.labels import Labels, read_labels
 from sentifuse.data.manifest import read_manifest
@@ -20,7 +21,7 @@ from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.infer import infer, softmax
 from sentifuse.fuse.metrics import score
 from sentifuse.fuse.run import Predictions, RunDirectory, write_metrics
-from sentifuse.fuse.samples import Samples, digest_ids, prove_features, select_samples
+from sentifuse.fuse.samples import OpenReader, Samples, digest_ids, prove_features, select_samples
 from sentifuse.fuse.statistics import RESAMPLES, bootstrap
 from sentifuse.fuse.subsets import score_subsets, subsets
 from sentifuse.fuse.train import PARTS, find_device
@@ -59,6 +60,7 @@ def evaluate(
     artifacts: Path | None = None,
     device: str = "auto",
     reader: str = "mmap",
+    open_reader: OpenReader = FeatureReader,
 ) -> dict[str, Any]:
     """Metrics of a run on a part of its split; also written into the run directory.
 
@@ -70,6 +72,8 @@ def evaluate(
         Where dataset and cache lie; None: the artefacts folder that the run lies in.
     reader
         How features are read: "mmap" or "h5py", see `FeatureReader`.
+    open_reader
+        Makes the reader of a feature set, see `samples.open_features`.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def evaluate(
     CacheError
         The features are gone, out of date, damaged, or made by another recipe.
     """
-    part = open_part(run, split, artifacts=artifacts, device=device, reader=reader)
+    part = open_part(run, split, artifacts=artifacts, device=device, reader=reader, open_reader=open_reader)
     run, samples, document = part.run, part.samples, part.run.document
     answers = infer(part.head, part.source, device=part.source.device)
     predictions = Predictions(
@@ -165,6 +169,7 @@ def open_part(
     artifacts: Path | None = None,
     device: str = "auto",
     reader: str = "mmap",
+    open_reader: OpenReader = FeatureReader,
 ) -> OpenedPart:
     """The trained head and the usable pairs of a part of its split; see `evaluate`, which refuses the same."""
     run = run if isinstance(run, RunDirectory) else RunDirectory.open(run)
@@ -172,7 +177,7 @@ def open_part(
     artifacts = artifacts or run.artifacts
     dataset_dir = artifacts / "datasets" / document["dataset"]
     target_device = find_device(device)
-    readers = run.open_features(artifacts, reader=reader)
+    readers = run.open_features(artifacts, reader=reader, open_reader=open_reader)
     labels = read_labels(dataset_dir, document["rule"])
     if labels.classes != run.classes:
         raise DataError(

@@ -28,6 +28,7 @@ from sentifuse.data import files
 from sentifuse.fuse.batches import FieldRequest, find_field, width_of
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.heads.head import Head
+from sentifuse.fuse.samples import OpenReader
 
 FORMAT_VERSION = 1
 RUN_FILE, HISTORY_FILE, MODEL_FILE = "run.json", "history.csv", "model.safetensors"
@@ -109,8 +110,10 @@ class RunDirectory:
         head.load_state_dict(state)
         return head.eval()
 
-    def open_features(self, artifacts: Path | None = None, *, reader: str = "mmap") -> dict[str, FeatureReader]:
-        """Readers of the very feature sets that the run was trained on, by encoder.
+    def open_features(
+        self, artifacts: Path | None = None, *, reader: str = "mmap", open_reader: OpenReader = FeatureReader
+    ) -> dict[str, FeatureReader]:
+        """Readers of the very feature sets that the run was trained on, by encoder; see `samples.open_features`.
 
         Raises
         ------
@@ -119,7 +122,7 @@ class RunDirectory:
         """
         cache_dir = (artifacts or self.artifacts) / "cache" / self.document["dataset"]
         readers = {
-            encoder: FeatureReader(_find_feature_set(cache_dir, encoder, recorded, self.name), reader=reader)
+            encoder: open_reader(_find_feature_set(cache_dir, encoder, recorded, self.name), reader=reader)
             for encoder, recorded in self.document["feature_sets"].items()
         }
         for request in self.requests():

@@ -3,7 +3,7 @@
 Joins labels, a split's part and feature sets by id. Knows nothing of heads or tensors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +21,7 @@ from sentifuse.data.manifest import Manifest, Pair
 from sentifuse.fuse.batches import FieldRequest, find_field
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
+OpenReader = Callable[..., FeatureReader]  # called with a feature set and `reader=`
 
 SHOWN_IDS = 5
 MEMORY_SHARE = 0.8  # of the free memory: features that take more would push each other out
@@ -48,9 +49,19 @@ def encoders_of(requests: Sequence[FieldRequest]) -> tuple[str, ...]:
 
 
 def open_features(
-    artifacts: Path, dataset: str, requests: Sequence[FieldRequest], *, reader: str = "mmap"
+    artifacts: Path,
+    dataset: str,
+    requests: Sequence[FieldRequest],
+    *,
+    reader: str = "mmap",
+    open_reader: OpenReader = FeatureReader,
 ) -> dict[str, FeatureReader]:
     """Readers of the feature sets last extracted, by encoder; every requested field is there.
+
+    Parameters
+    ----------
+    open_reader
+        Makes the reader of a feature set; who trains many heads gives one that makes each only once.
 
     Raises
     ------
@@ -66,7 +77,7 @@ def open_features(
             f"Run: sentifuse extract --dataset {dataset} --encoders {','.join(missing)}"
         )
     readers = {
-        name: FeatureReader(open_feature_set(current.directory(name)), reader=reader) for name in encoders_of(requests)
+        name: open_reader(open_feature_set(current.directory(name)), reader=reader) for name in encoders_of(requests)
     }
     for request in requests:
         find_field(readers, request)

@@ -43,6 +43,7 @@ from sentifuse.fuse.run import (
     write_run,
 )
 from sentifuse.fuse.samples import (
+    OpenReader,
     Samples,
     count_reasons,
     digest_ids,
@@ -108,10 +109,13 @@ def train(
     progress: Callable[[EpochReport], None] | None = None,
     announce: Callable[[Mapping[str, Any]], None] | None = None,
     report_split: Callable[[SplitFacts], None] | None = None,
+    *,
+    open_reader: OpenReader = FeatureReader,
 ) -> RunDirectory:
     """Train and write a run directory; `announce` hears before the first step what the head has to say about it.
 
-    `report_split` hears, as soon as the inputs are checked, sizes and leak of the split.
+    `report_split` hears, as soon as the inputs are checked, sizes and leak of the split. `open_reader` makes the reader
+    of a feature set, see `samples.open_features`.
 
     Raises
     ------
@@ -143,7 +147,7 @@ def train(
             f"{config.train.precision}. Leave the setting out"
         )
     device = torch.device("cpu") if head_class.has_closed_fit else find_device(request.device)
-    inputs = _read_inputs(request, head_class.requests(config.head))
+    inputs = _read_inputs(request, head_class.requests(config.head), open_reader)
     runs = check_runs_folder(request.artifacts)
     if report_split is not None:
         report_split(inputs.split_facts)
@@ -225,10 +229,12 @@ def _check_request(request: TrainRequest) -> None:
         raise ConfigError(f"--seed: expected a whole number from 0 to {MAX_SEED}, found {request.seed}")
 
 
-def _read_inputs(request: TrainRequest, requests: tuple[FieldRequest, ...]) -> _Inputs:
+def _read_inputs(request: TrainRequest, requests: tuple[FieldRequest, ...], open_reader: OpenReader) -> _Inputs:
     dataset_dir = request.artifacts / "datasets" / request.dataset
     card = read_card(dataset_dir)
-    readers = open_features(request.artifacts, request.dataset, requests, reader=request.reader)
+    readers = open_features(
+        request.artifacts, request.dataset, requests, reader=request.reader, open_reader=open_reader
+    )
     labels = read_labels(dataset_dir, request.rule)
     protocol = card.protocol if request.protocol is None else request.protocol
     fold = 0 if request.fold is None else request.fold

@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shipped_files() -> set[str]:
-    kinds = {".py", ".toml", ".md", ".npz", ".png"}
+    kinds = {".py", ".toml", ".md", ".npz", ".png", ".html"}
     files = {
         path.relative_to(REPOSITORY).as_posix()
         for room in ROOMS

@@ -102,23 +102,24 @@ class Ctmwa(Head):
     )
     Config = CtmwaConfig
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        # Chosen on validation parts of MVSA-Single (seeds 10–14, offline features) before any test part was read: the
-        # authors' recipe reaches 0.68 there within 8 epochs, this one 0.72. Seven million parameters overfit within two
-        # epochs; strong decoupled weight decay and dropout on the inputs helped, other loss weights did not.
+        # Chosen on validation parts of MVSA-Single (seeds 10–14, offline features) before its test parts were read: the
+        # authors' recipe reaches 0.68 there within 8 epochs, this one 0.717.
         "default": {
             "standardise": True,
-            "input_dropout": 0.5,
+            "input_dropout": 0.3,
             "masks": "shared",
             "weight_net_learning_rate": 5e-3,
             "optimiser": "adamw",
             "learning_rate": 1e-3,
-            "weight_decay": 20.0,
+            "weight_decay": 5.0,
             "schedule": "cosine",
             "average": 0.99,
             "batch_size": 64,
-            "epochs": 6,
+            "epochs": 8,
             "patience": 0,
         },
+        # 0.721 there. On a set four times as large so much decay leaves nothing but the most frequent class.
+        "default@mvsa_single": {"input_dropout": 0.5, "weight_decay": 20.0, "epochs": 6},
         # The script for TumEmo; schedulers are built there but never stepped, so the rate is constant.
         "authors": {
             "embedding_width": 128,

@@ -14,7 +14,18 @@ from sentifuse import cli
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ("numpy", "h5py", "torch", "transformers", "sklearn", "pyarrow", "matplotlib")
-GROUPS = ([], ["data"], ["data", "prepare"], ["extract"], ["train"], ["evaluate"], ["profiles"], ["weights"], ["heads"])
+GROUPS = (
+    [],
+    ["data"],
+    ["data", "prepare"],
+    ["extract"],
+    ["train"],
+    ["evaluate"],
+    ["explain"],
+    ["profiles"],
+    ["weights"],
+    ["heads"],
+)
 
 Type = Callable[..., Any]
 

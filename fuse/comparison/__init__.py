@@ -1,0 +1,1 @@
+"""Heads side by side: which runs are wanted, which exist, what is trained, and what the table says."""

@@ -1,0 +1,252 @@
+"""The tables of a comparison as words in cells: what Markdown, LaTeX and the terminal then only have to draw.
+
+Values in percent, differences in points. Computes nothing but these.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MARK = "†"
+TITLES = {
+    "accuracy": "accuracy",
+    "f1_weighted": "weighted F1",
+    "f1_macro": "macro F1",
+    "balanced_accuracy": "balanced",
+}
+FAMILY_TITLES = {
+    "annotated": "Where text and image labels agree, soften, contradict",
+    "duplicates": "Where a near-duplicate was in training",
+    "predicted": "Where the text-only and the image-only head agree or contradict",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A titled table of strings with notes below it."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def grids_of(document: Mapping[str, Any]) -> list[Grid]:
+    """All tables of a comparison, the measured ones first, and published ones last."""
+    found = [_main(document)]
+    if document["differences"]:
+        found.append(_differences(document))
+    found += [_subsets(block) for block in document["subsets"]]
+    found += [_missing(block) for block in document["missing"]]
+    if document["published"]:
+        found.append(_published(document))
+    if document["ablations"]:
+        found.append(_ablations(document))
+    return found
+
+
+def heading_of(document: Mapping[str, Any]) -> str:
+    """One line: what was compared on what."""
+    seeds, folds = document["seeds"], document["folds"]
+    over = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})"
+    if folds != [0]:
+        over += f", {len(folds)} folds"
+    return (
+        f"{document['dataset']}, protocol {document['protocol']}, rule {document['rule']}, "
+        f"target {document['target']}, profile {document['profile']}, {over}"
+    )
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent with one digit behind the point; an en dash for None.
+
+    >>> percent(0.7234), percent(None)
+    ('72.3', '–')
+    """
+    return "–" if value is None else f"{100 * value:.1f}".replace("-", "−")
+
+
+def points(value: float) -> str:
+    """A difference in hundredths with its sign.
+
+    >>> points(0.0123), points(-0.002)
+    ('+1.2', '−0.2')
+    """
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def probability(p: float) -> str:
+    """
+    >>> probability(0.0312), probability(0.00004)
+    ('0.031', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def estimate(found: Mapping[str, Any]) -> str:
+    """Value ± sd [interval], as far as they are known."""
+    text = percent(found["value"])
+    if found["sd"] is not None:
+        text += f" ± {percent(found['sd'])}"
+    if found["low"] is not None:
+        text += f" [{percent(found['low'])}, {percent(found['high'])}]"
+    return text
+
+
+def _main(document: Mapping[str, Any]) -> Grid:
+    rows = []
+    for name, row in document["rows"].items():
+        cells = [estimate(row[measure]) if measure != "balanced_accuracy" else "" for measure in TITLES]
+        cells[-1] = percent(row["balanced_accuracy"]["value"])
+        rows.append((name, str(row["n_runs"]), *cells, f"{row['seconds']['mean']:.1f}"))
+    return Grid(
+        title=f"Measured on {document['dataset']}",
+        headings=("head", "runs", *(f"{title}, %" for title in TITLES.values()), "seconds"),
+        rows=tuple(rows),
+        notes=(_how(document), *document["notes"]),
+    )
+
+
+def _how(document: Mapping[str, Any]) -> str:
+    row = next(iter(document["rows"].values()))
+    if row["interval"] == "bootstrap":
+        how = f"all folds' answers together ± sd over folds [95 % bootstrap interval over {row['unit']}]"
+    elif row["n_runs"] == 1:
+        how = "a single run: how another training would differ is not known"
+    else:
+        ratio = row["ratio"]
+        which = f"Nadeau and Bengio, test/train = {ratio:.3f}" if ratio else "Student: all runs have one split"
+        how = f"mean ± sd over runs [95 % t-interval of the mean; {which}]"
+    threads = sorted({n for row in document["rows"].values() for n in row["threads"]})
+    on = f", {'/'.join(map(str, threads))} thread{'s' if threads != [1] else ''}" if threads else ""
+    return f"Cells: {how}. Balanced: balanced accuracy. Seconds: mean time of a training{on}."
+
+
+def _differences(document: Mapping[str, Any]) -> Grid:
+    rows = []
+    for name, found in document["differences"].items():
+        corrected = "claimed beforehand" if found["is_claim"] else probability(found["p_adjusted"])
+        interval = f"{points(found['difference'])} [{points(found['low'])}, {points(found['high'])}]"
+        rows.append((name, interval, probability(found["p"]), corrected, found["verdict"].partition(":")[0]))
+    first = next(iter(document["differences"].values()))
+    n_corrected = sum(not found["is_claim"] for found in document["differences"].values())
+    return Grid(
+        title=f"Accuracy against {document['baseline']}, paired",
+        headings=("head", "points [95 %]", "p", "p after Holm", "verdict"),
+        rows=tuple(rows),
+        notes=(
+            f"The same {first['n']:,} test answers of both heads, drawn as {first['units']:,} {first['unit']}; p: "
+            f"sign-flip test; Holm's correction for {n_corrected} comparison{'s' if n_corrected != 1 else ''}"
+            + (
+                f", without {document['claim']}, which was named beforehand."
+                if document["claim"]
+                else "; none was claimed beforehand."
+            ),
+        ),
+    )
+
+
+def _subsets(block: Mapping[str, Any]) -> Grid:
+    counts = {name: max(found[name]["n"] for found in block["rows"].values()) for name in block["subsets"]}
+    names = [name for name, n in counts.items() if n]
+    empty = [f"no pair: {block['subsets'][name]}." for name, n in counts.items() if not n]
+    rows = []
+    for row, found in block["rows"].items():
+        rows.append((row, *(_of_subset(found[name]) for name in names)))
+    meanings = "; ".join(f"{name}: {block['subsets'][name]}" for name in names)
+    return Grid(
+        title=FAMILY_TITLES[block["family"]],
+        headings=("head", *(f"{name} (n = {counts[name]:,})" for name in names)),
+        rows=tuple(rows),
+        notes=(f"Accuracy, %, of all runs together [95 % bootstrap]. {meanings}.", *empty),
+    )
+
+
+def _of_subset(found: Mapping[str, Any]) -> str:
+    if not found["n"]:
+        return "–"
+    ends = "" if found["low"] is None else f" [{percent(found['low'])}, {percent(found['high'])}]"
+    return percent(found["accuracy"]) + ends
+
+
+def _missing(block: Mapping[str, Any]) -> Grid:
+    kind = block["missing"]
+    rows = []
+    for row, cells in block["rows"].items():
+        by_rate = {cell["rate"]: cell for cell in cells}
+        rows.append((row, *(percent(by_rate[rate]["accuracy"]) if rate in by_rate else "–" for rate in block["rates"])))
+    what = "text or image, by lot," if kind == "random" else f"the {kind}"
+    return Grid(
+        title=f"Accuracy when {what} is missing",
+        headings=("head", *(f"{rate:g}" for rate in block["rates"])),
+        rows=tuple(rows),
+        notes=("Accuracy, %, mean over runs, by the share of test pairs that lack it; heads use their masks.",),
+    )
+
+
+def _published(document: Mapping[str, Any]) -> Grid:
+    letters: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    rows = []
+    for one in document["published"]:
+        for difference in one["differs"]:
+            letters.setdefault(difference, _letter(len(letters)))
+        sources.setdefault(one["title"], one["source"])
+        ours = document["rows"].get(one["ours"])
+        rows.append(
+            (
+                one["system"],
+                _as_published(one["accuracy"]),
+                _as_published(one["f1"]),
+                f"{one['ours']}: {percent(ours['accuracy']['value'])}" if ours else "–",
+                one["title"],
+                ", ".join(letters[difference] for difference in one["differs"]),
+            )
+        )
+    return Grid(
+        title=f"Published on {document['dataset']}: not measured here",
+        headings=("system", f"accuracy{MARK}, %", f"F1{MARK}, %", "ours, accuracy, %", "source", "differs in"),
+        rows=tuple(rows),
+        notes=(
+            f"{MARK} as published, measured under other conditions: no ranking with the numbers above.",
+            *(f"({letter}) {difference}" for difference, letter in letters.items()),
+            *(f"{title}: {source}" for title, source in sources.items()),
+        ),
+    )
+
+
+def _as_published(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}{MARK}"
+
+
+def _letter(number: int) -> str:
+    return chr(ord("a") + number) if number < 26 else f"a{number}"
+
+
+def _ablations(document: Mapping[str, Any]) -> Grid:
+    rows = []
+    for one in document["ablations"]:
+        there = ", ".join(f"{dataset} {points(value)}" for dataset, value in one["published"].items())
+        ours = f"{points(one['difference'])} [{points(one['low'])}, {points(one['high'])}]"
+        rows.append((one["ours"], one["full"], ours, there + MARK, one["title"]))
+    return Grid(
+        title="What the published ablations cost, in points of accuracy",
+        headings=("variant", "less", "here [95 %]", f"published{MARK}", "source"),
+        rows=tuple(rows),
+        notes=(
+            f"{MARK} as published, on other features, splits and partly other data; one split, no interval. Here: "
+            "paired interval, no test and no claim.",
+        ),
+    )
+
+
+def plain_lines(grids: Sequence[Grid]) -> list[str]:
+    """For a terminal: columns under each other."""
+    lines = []
+    for grid in grids:
+        widths = [max(len(row[i]) for row in (grid.headings, *grid.rows)) for i in range(len(grid.headings))]
+        lines += ["", grid.title]
+        for row in (grid.headings, tuple("-" * width for width in widths), *grid.rows):
+            lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        lines += list(grid.notes)
+    return lines[1:]

@@ -1,0 +1,76 @@
+"""The same numbers in every format; what was published never without its mark; LaTeX that can be set."""
+
+import csv
+import io
+import re
+from typing import Any
+
+import pytest
+
+from sentifuse.fuse.comparison.formats import escape_latex, to_csv, to_latex, to_markdown
+from sentifuse.fuse.comparison.grids import Grid, grids_of, heading_of, plain_lines
+from sentifuse.fuse.comparison.published import published_rows
+
+HERE = {"profile": "offline", "protocol": "random", "rule": "multisentinet", "n_pairs": 4000}
+
+
+@pytest.fixture(scope="module")
+def document(compared: Any) -> dict[str, Any]:
+    """As if the small dataset had published numbers."""
+    return compared.document | {"published": published_rows("mvsa_single", HERE)}
+
+
+def test_markdown_tables_have_equal_columns(document: dict[str, Any]) -> None:
+    text = to_markdown(heading_of(document), grids_of(document), ["table.png"])
+    width = 0
+    for line in text.splitlines():
+        cells = len(re.findall(r"(?<!\\)\|", line)) - 1
+        width = 0 if not line.startswith("|") else width or cells
+        assert not line.startswith("|") or cells == width
+    assert "![table.png](table.png)" in text
+    assert "text\\_only" in text
+
+
+def test_published_numbers_stand_in_a_table_of_their_own_and_are_marked(document: dict[str, Any]) -> None:
+    measured, *others, published = grids_of(document)
+    assert not any("†" in cell for grid in (measured, *others) for row in grid.rows for cell in row)
+    itin = next(row for row in published.rows if row[0] == "ITIN")
+    assert itin[1:3] == ("75.19†", "74.97†")
+    assert itin[-1].count(",") >= 2  # letters of what differs
+    assert any(note.startswith("(a) encoders: ") for note in published.notes)
+    assert any("TMM" in note or "Transactions on Multimedia" in note for note in published.notes)
+
+
+def test_latex_has_no_sign_that_it_cannot_set(document: dict[str, Any]) -> None:
+    text = to_latex(heading_of(document), grids_of(document))
+    assert text.isascii()
+    assert "?" not in text
+    assert text.count("\\begin{tabular}") == text.count("\\bottomrule") == len(grids_of(document))
+    for line in text.splitlines():
+        if not line.startswith("%"):
+            assert not re.search(r"(?<!\\)[#%_^~]", line), line
+            assert line.count("{") - line.count("\\{") == line.count("}") - line.count("\\}")
+
+
+def test_every_sign_of_latex_is_escaped() -> None:
+    escaped = escape_latex("a_b & 50 % {x} #1 $ ^ ~ \\ ± † --protocol")
+    assert escaped == (
+        r"a\_b \& 50 \% \{x\} \#1 \$ \textasciicircum{} \textasciitilde{} \textbackslash{} $\pm$ "
+        r"\textsuperscript{\dag} -{}-protocol"
+    )
+
+
+def test_the_csv_has_the_numbers_themselves(document: dict[str, Any]) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(document))))
+    kinds = {row["kind"] for row in rows}
+    assert kinds == {"measured", "difference", "subset", "published"}
+    accuracy = {
+        row["name"]: float(row["value"]) for row in rows if (row["kind"], row["measure"]) == ("measured", "accuracy")
+    }
+    assert accuracy == {name: row["accuracy"]["value"] for name, row in document["rows"].items()}
+    assert all(row["differs"] for row in rows if row["kind"] == "published")
+
+
+def test_columns_stand_under_each_other() -> None:
+    grid = Grid(title="t", headings=("a", "b"), rows=(("long", "1"), ("x", "2")), notes=("n",))
+    assert plain_lines([grid]) == ["t", "a     b", "----  -", "long  1", "x     2", "n"]
