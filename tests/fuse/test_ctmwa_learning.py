@@ -12,8 +12,8 @@ from sentifuse.data.labels import read_labels
 from sentifuse.fuse.evaluate import open_part
 from sentifuse.fuse.train import TrainRequest, train
 
-# Seeds 0 to 4: text 0.17 to 0.30, image 0.42 to 0.66. With the preset `default`, made for real pairs, the image's weight
-# follows on 5 of 5 seeds, the text's on 4. See docs/ctmwa.md.
+# Seeds 0 to 4: text 0.17 to 0.30, image 0.42 to 0.66. With the preset `default`, made for real pairs, the image's
+# weight follows on 5 of 5 seeds, the text's on 4. See docs/ctmwa.md.
 MARGIN = 0.1
 RECIPE: dict[str, Any] = {"preset": "authors", "overrides": {"standardise": True}}
 NEUTRAL = "neutral"
