@@ -119,7 +119,7 @@ def _compare(request: "CompareRequest", output: Output, out: Path | None) -> tup
     from sentifuse.fuse.comparison.folder import check_out, write_comparison
     from sentifuse.fuse.comparison.grids import grids_of, heading_of, plain_lines
 
-    check_out(out)
+    check_out(request.artifacts, out)
     document = compare_heads(request, note=output.note)
     paths = write_comparison(request.artifacts, document, out)
     lines = [heading_of(document), "", *plain_lines(grids_of(document)), ""]

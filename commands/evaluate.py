@@ -46,7 +46,9 @@ def evaluate(
     if rates is not None and missing is None:
         raise ConfigError("--rates: expected --missing text, image or random beside it, found none")
     if missing is not None:
-        rows = _evaluate_missing(directory, missing, rates, split=split, artifacts=artifacts, device=device)
+        rows = _evaluate_missing(
+            directory, missing, rates, split=split, artifacts=artifacts, device=device, reader=reader
+        )
         output.result({"run": str(directory), "split": split, "missing": missing, "rows": rows}, _by_rate(rows))
         return
     from sentifuse.fuse.evaluate import evaluate as evaluate_run

@@ -41,6 +41,7 @@ def explain(
 ) -> None:
     """Regions, words, gates and weights of single pairs: a PNG each, one HTML page, and JSON with the very numbers."""
     from sentifuse.commands.state import run_or_last
+    from sentifuse.data.files import check_writable
 
     output = Output(as_json=as_json)
     if (ids is None) == (errors is None):
@@ -49,6 +50,8 @@ def explain(
     chosen = options.split_names(ids)
     part = split or "test"
     wanted = f"the {errors} most confident errors of the {part} part" if ids is None else f"{len(chosen)} by id"
+    folder = out or directory / "explain" / (f"errors-{part}-{errors}" if errors is not None else _name(chosen))
+    check_writable(folder, hint="Mend the permissions, or name another folder with --out")
     output.note(f"explaining pairs ({wanted}) by {directory.name} ({why})")
     from sentifuse.fuse.explain.errors import explain_errors
     from sentifuse.fuse.explain.explain import explain_pairs
@@ -58,7 +61,6 @@ def explain(
     else:
         found = explain_pairs(directory, chosen, split=split, artifacts=artifacts, device=device, reader=reader)
     looked = _looks(found, [part] if errors is not None else [])
-    folder = out or directory / "explain" / (f"errors-{part}-{errors}" if errors is not None else _name(chosen))
     document, lines = _result(found, directory, folder, looked)
     output.result(document, lines)
 

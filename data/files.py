@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import get_ident
 from typing import Any
 
@@ -57,6 +58,23 @@ def write_bytes(path: Path, content: bytes) -> bool:
             "free some space or mend the permissions (or name another folder with --artifacts), then run it again"
         ) from error
     return True
+
+
+def check_writable(folder: Path, *, hint: str) -> None:
+    """Refuse, before any work, a folder (there, or to be made) that nothing could be put into; leaves nothing behind.
+
+    Raises
+    ------
+    DataError
+        No file can be made in it, or in the nearest folder above it that is there; with `hint`, what to do.
+    """
+    try:
+        place = folder.absolute()
+        there = next(path for path in (place, *place.parents) if path.exists())
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror or error}. {hint}") from error
 
 
 def is_file(path: Path) -> bool:

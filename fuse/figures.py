@@ -1,14 +1,13 @@
 """Pictures of results, readable at half their size. Draws what it is given and computes nothing but shares."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sentifuse.data import files
+from sentifuse.fuse.embed import to_png
 
 DPI = 150
 CELL_INCHES = 1.35
@@ -36,7 +35,5 @@ def draw_confusion(path: Path, confusion: Sequence[Sequence[int]], classes: Sequ
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    image = BytesIO()
-    FigureCanvasAgg(figure).print_png(image)
-    files.write_bytes(path, image.getvalue())
+    files.write_bytes(path, to_png(figure))
     return path

@@ -81,7 +81,8 @@ def evaluate_missing(
     draws = np.array([draw(id_, seed) for id_ in part.samples.ids])
     known = read_groups(part.dataset_dir) if part.is_grouped else {}
     groups = [known[id_] for id_ in part.samples.ids] if part.is_grouped else None
-    predicted = predict_by_filling(part, fillings, MODALITIES if missing == "random" else (missing,))
+    sides_lost = MODALITIES if missing == "random" else (missing,)
+    predicted = predict_by_filling(part, fillings, sides_lost, reader=reader)
     rows = []
     for rate in rates:
         is_missing = draws < rate
@@ -133,14 +134,16 @@ def modality_of(request: FieldRequest) -> str:
     return found
 
 
-def predict_by_filling(part: OpenedPart, fillings: Sequence[str], sides: Sequence[str]) -> dict[str, dict[str, Array]]:
+def predict_by_filling(
+    part: OpenedPart, fillings: Sequence[str], sides: Sequence[str], *, reader: str = "mmap"
+) -> dict[str, dict[str, Array]]:
     """filling -> what is missing of every pair ("": nothing) -> (N,) predicted classes.
 
     A pair's answer does not depend on the others, so each is asked once per filling and side, whatever the rate.
     """
     complete, _ = _predict(part, lambda batch: batch)
     result: dict[str, dict[str, Array]] = {}
-    means = training_means(part) if "mean" in fillings else {}
+    means = training_means(part, reader=reader) if "mean" in fillings else {}
     for side in sides:
         keys = [request.key for request in part.source.requests if modality_of(request) == side]
         own, of_classifier = _predict(part, partial(without, keys=keys))
@@ -179,9 +182,10 @@ def filled(batch: Batch, keys: Sequence[str], means: Mapping[str, torch.Tensor])
     return replace(batch, values=values, masks=masks)
 
 
-def training_means(part: OpenedPart) -> dict[str, torch.Tensor]:
+def training_means(part: OpenedPart, *, reader: str = "mmap") -> dict[str, torch.Tensor]:
     """The mean over all real elements of every field in the training part, by key."""
-    source = open_part(part.run, "train", artifacts=part.artifacts, device=str(part.source.device)).source
+    device = str(part.source.device)
+    source = open_part(part.run, "train", artifacts=part.artifacts, device=device, reader=reader).source
     sums: dict[str, torch.Tensor] = {}
     counts: dict[str, int] = {}
     for _, batch in source.batches(BATCH):

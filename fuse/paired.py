@@ -236,19 +236,19 @@ def verdict(found: Comparison, a: str, b: str) -> str:
     """
     better, other, sign = (a, b, 1) if found.difference >= 0 else (b, a, -1)
     low, high = sorted((sign * found.low, sign * found.high))
-    points = (
-        f"{_points(sign * found.difference)} points of {NAMES[found.measure]}, {found.level:.0%} interval "
-        f"[{_points(low)}, {_points(high)}], p {_p(found.p)}"
-    )
+    points = f"{_points(sign * found.difference)} points of {NAMES[found.measure]}"
+    evidence = f"{found.level:.0%} interval [{_points(low)}, {_points(high)}], p {_p(found.p)}"
     if found.p_adjusted is not None:
-        points += f" (p {_p(found.p_adjusted)} after Holm's correction for {found.n_tests} comparisons)"
-    points += f"; n = {found.n:,} pairs" + ("" if found.unit == "pairs" else f" in {found.units:,} groups")
+        evidence += f" (p {_p(found.p_adjusted)} after Holm's correction for {found.n_tests} comparisons)"
+    # Of groups: one pair may have answered under several seeds, so the count is of answers.
+    evidence += f"; n = {found.n:,} " + ("pairs" if found.unit == "pairs" else f"answers in {found.units:,} groups")
     if found.is_significant:
-        return f"{better} is better than {other}: {points}"
+        return f"{better} is better than {other}: {points}, {evidence}"
     p = found.p if found.p_adjusted is None else found.p_adjusted
     disagree = (p < 1 - found.level) != (not found.low <= 0 <= found.high)
     why = "; test and interval disagree, so nothing is claimed" if disagree else ""
-    return f"{a} and {b} are not distinguishable: {points} in favour of {better}{why}"
+    favour = f" in favour of {better}" if found.difference else ""
+    return f"{a} and {b} are not distinguishable: {points}{favour}, {evidence}{why}"
 
 
 def _flip_exactly(units: Units, k: int) -> float:

@@ -34,6 +34,13 @@ FORMAT_VERSION = 1
 RUN_FILE, HISTORY_FILE, MODEL_FILE = "run.json", "history.csv", "model.safetensors"
 HINT = "Train again: sentifuse train --head HEAD"
 SHOWN_DIFFERENCES = 6
+# What every reader of a run takes for granted.
+KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("head", "preset", "dataset", "rule", "target", "protocol"), str),
+    **dict.fromkeys(("config", "widths", "split", "feature_sets", "samples", "best", "timings"), dict),
+    "seed": int,
+    "classes": list,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,13 @@ class RunDirectory:
         if document.get("format") != FORMAT_VERSION:
             raise DataError(
                 f"{path / RUN_FILE}: expected format {FORMAT_VERSION}, found {document.get('format')!r}. {HINT}"
+            )
+        inside = document["config"] if isinstance(document.get("config"), dict) else {}
+        odd = [name for name, kind in KINDS.items() if not isinstance(document.get(name), kind)]
+        odd += [f"config.{name}" for name in ("head", "train") if not isinstance(inside.get(name), dict)]
+        if odd:
+            raise DataError(
+                f"{path / RUN_FILE}: expected what a training writes, found {', '.join(odd)} missing or damaged. {HINT}"
             )
         return cls(path, document)
 

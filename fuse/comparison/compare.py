@@ -33,6 +33,7 @@ from sentifuse.fuse.comparison.given import rows_of_runs
 from sentifuse.fuse.comparison.jobs import Job, Outcome, default_workers, run_jobs
 from sentifuse.fuse.comparison.measured import Measured, is_measured, read_measured
 from sentifuse.fuse.comparison.plan import Plan, make_plan
+from sentifuse.fuse.evaluate import read_run_split
 from sentifuse.fuse.heads import HEADS
 from sentifuse.fuse.missing import KINDS
 from sentifuse.fuse.run import RunDirectory, check_runs_folder
@@ -194,6 +195,9 @@ def compare(request: CompareRequest, note: Note = lambda line: None) -> dict[str
     check_runs_folder(request.artifacts)
     dataset_dir = request.artifacts / "datasets" / work.dataset
     labels = read_labels(dataset_dir, work.rule)
+    for entry in work.entries if request.runs else ():  # those of a plan were found by the digest of their split
+        if entry.run is not None:
+            read_run_split(entry.run, dataset_dir)  # refuses another split than the run's
     tests = _test_parts(work, dataset_dir)
     jobs = _jobs(request, work, tests, labels)
     outcomes = _do(request, work, jobs, note)
@@ -224,10 +228,10 @@ def compare(request: CompareRequest, note: Note = lambda line: None) -> dict[str
 
 def _choices(request: CompareRequest) -> tuple[Choice, ...]:
     if request.sweep is not None:
-        names = request.heads or ("itin",)
+        names = ("itin",) if request.heads is None else request.heads
         return sweep_choices(parse_heads(names, request.overrides), parse_sweep(request.sweep))
-    names = request.heads or (MAIN_HEADS if request.quick else default_heads(list(HEADS)))
-    return parse_heads(names, request.overrides)
+    names = MAIN_HEADS if request.quick else default_heads(list(HEADS))
+    return parse_heads(names if request.heads is None else request.heads, request.overrides)
 
 
 def _seeds(request: CompareRequest, protocol: str) -> tuple[int, ...]:

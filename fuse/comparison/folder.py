@@ -19,9 +19,15 @@ from sentifuse.fuse.comparison.pictures import draw_forest, draw_missing, draw_s
 JSON_FILE = "comparison.json"
 
 
-def check_out(out: Path | None) -> None:
-    """Refuse a folder that holds something, before any work."""
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+def check_out(artifacts: Path, out: Path | None) -> None:
+    """Refuse, before any work, a folder that holds something (`ConfigError`) or cannot be written (`DataError`)."""
+    if out is None:
+        files.check_writable(artifacts / "comparisons", hint="Mend the permissions, or name another folder with --out")
+        return
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: expected a new or an empty folder, found a file. Name another")
+    files.check_writable(out, hint="Mend the permissions, or name another folder with --out")
+    if out.exists() and any(out.iterdir()):
         raise ConfigError(f"--out {out}: expected a new or an empty folder, found one with files. Name another")
 
 
@@ -38,7 +44,7 @@ def write_comparison(artifacts: Path, document: Mapping[str, Any], out: Path | N
     DataError
         The folder cannot be written.
     """
-    check_out(out)
+    check_out(artifacts, out)
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{document['dataset']}-{document['protocol']}-{secrets.token_hex(2)}"
     folder = artifacts / "comparisons" / name if out is None else out
     temporary = folder.with_name(f".tmp-{folder.name}")

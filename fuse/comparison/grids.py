@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sentifuse.fuse.comparison.rows import MIN_RUNS
+
 MARK = "†"
 TITLES = {
     "accuracy": "accuracy",
@@ -117,6 +119,8 @@ def _how(document: Mapping[str, Any]) -> str:
         ratio = row["ratio"]
         which = f"Nadeau and Bengio, test/train = {ratio:.3f}" if ratio else "Student: all runs have one split"
         how = f"mean ± sd over runs [95 % t-interval of the mean; {which}]"
+        if any(row["n_runs"] < MIN_RUNS for row in document["rows"].values()):
+            how += f"; no interval from fewer than {MIN_RUNS} runs: too few to tell the spread"
     threads = sorted({n for row in document["rows"].values() for n in row["threads"]})
     on = f", {'/'.join(map(str, threads))} thread{'s' if threads != [1] else ''}" if threads else ""
     return f"Cells: {how}. Balanced: balanced accuracy. Seconds: mean time of a training{on}."

@@ -4,18 +4,18 @@ Draws what it is given and computes nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sentifuse.data import files
+from sentifuse.fuse.embed import to_png
 
 DPI = 150
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666", "#b8a800")  # Okabe and Ito's
 MARKERS = "osD^vPX*"
+DOT_DROP = 0.27  # of the distance between two rows
 
 
 def draw_forest(path: Path, document: Mapping[str, Any], title: str) -> Path:
@@ -30,10 +30,12 @@ def draw_forest(path: Path, document: Mapping[str, Any], title: str) -> Path:
         is_baseline = name == document["baseline"]
         colour = COLOURS[1] if is_baseline else COLOURS[0]
         values = [100 * run["accuracy"] for run in runs if run["row"] == name]
-        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.35, markersize=6, markeredgewidth=0)
         if found["low"] is not None:
             axes.plot([100 * found["low"], 100 * found["high"]], [place, place], color=colour, linewidth=3)
         axes.plot(100 * found["value"], place, "D", color=colour, markersize=10, markeredgecolor="white")
+        # Dots below the bar, where neither bar nor diamond covers them.
+        below = [place + DOT_DROP] * len(values)
+        axes.plot(values, below, "o", color=colour, alpha=0.6, markersize=6, markeredgewidth=0)
         axes.annotate(
             f"{100 * found['value']:.1f}",
             (1.0, place),
@@ -113,7 +115,7 @@ def draw_missing(path: Path, blocks: Sequence[Mapping[str, Any]], title: str) ->
 
 
 def _limits(document: Mapping[str, Any]) -> tuple[float, float]:
-    """Room for all runs, and for the intervals unless two runs make them absurdly wide."""
+    """Room for all runs, and for the intervals unless few runs make them very wide."""
     values = [100 * run["accuracy"] for run in document["runs"]]
     low, high = min(values), max(values)
     reach = max(4.0, high - low)
@@ -145,7 +147,5 @@ def _clean(axes: Any, *, grid: str) -> None:
 
 
 def _write(path: Path, figure: Figure) -> Path:
-    image = BytesIO()
-    FigureCanvasAgg(figure).print_png(image)
-    files.write_bytes(path, image.getvalue())
+    files.write_bytes(path, to_png(figure))
     return path

@@ -9,9 +9,10 @@ from typing import Any
 from sentifuse import ConfigError
 from sentifuse.fuse.comparison.measured import Measured, take
 from sentifuse.fuse.paired import Comparison, compare_predictions, correct, groups_of, pool, verdict
-from sentifuse.fuse.statistics import bootstrap, spread
+from sentifuse.fuse.statistics import Spread, bootstrap, spread
 
 MEASURES = ("accuracy", "f1_weighted", "f1_macro", "balanced_accuracy")
+MIN_RUNS = 3  # of a t-interval: with two, it is ±12.7 standard errors wide, by a spread that two values hardly tell
 Groups = Mapping[str, str] | None  # id -> near-duplicates, where the protocol keeps them together
 
 
@@ -27,8 +28,8 @@ def summarise(runs: Sequence[Measured], groups: Groups) -> dict[str, Any]:
     """What one row says.
 
     Without folds each measure is the mean over the runs, with sd and Nadeau and Bengio's t-interval (Student's where
-    all runs have the same split). With folds it is that of all answers together, each pair tested once per seed, with
-    a bootstrap interval over pairs or groups; sd is over the folds.
+    all runs have the same split), cut at 0 and 1; fewer than three runs have none. With folds it is that of all answers
+    together, each pair tested once per seed, with a bootstrap interval over pairs or groups; sd is over the folds.
 
     Returns
     -------
@@ -68,8 +69,14 @@ def summarise(runs: Sequence[Measured], groups: Groups) -> dict[str, Any]:
             found = ends[measure]
             result[measure] = {"value": found.estimate, "sd": over.sd, "low": found.low, "high": found.high}
         else:
-            result[measure] = {"value": over.mean, "sd": over.sd, "low": over.low, "high": over.high}
+            low, high = _possible(over) if len(runs) >= MIN_RUNS else (None, None)
+            result[measure] = {"value": over.mean, "sd": over.sd, "low": low, "high": high}
     return result
+
+
+def _possible(over: Spread) -> tuple[float | None, float | None]:
+    """The ends of an interval of a share, which lies between 0 and 1."""
+    return None if over.low is None else max(0.0, over.low), None if over.high is None else min(1.0, over.high)
 
 
 def test_to_train(runs: Sequence[Measured]) -> float:

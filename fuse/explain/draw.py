@@ -6,13 +6,11 @@ is smaller than 11 points: readable at half size.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import BytesIO
 from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -79,13 +77,6 @@ def draw(explanation: PairExplanation) -> Figure:
     axes.set_ylim(height, 0.0)
     axes.set_axis_off()
     return figure
-
-
-def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG file's bytes."""
-    content = BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
 
 
 def _image_column(explanation: PairExplanation) -> Column:

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sentifuse.fuse.embed import photo
 from sentifuse.fuse.explain.bars import Bars, probability_bars, quantity_bars
 from sentifuse.fuse.explain.explanation import PairExplanation
 from sentifuse.fuse.explain.lines import (
@@ -23,7 +24,7 @@ from sentifuse.fuse.explain.lines import (
     which_regions,
 )
 from sentifuse.fuse.explain.palette import PLAIN, colour_of, letters_on, opacity, rgb
-from sentifuse.fuse.explain.picture import embed, load_picture
+from sentifuse.fuse.explain.picture import load_picture
 from sentifuse.fuse.explain.shading import Segment, heaviest
 
 TEMPLATE = "page.html"
@@ -53,7 +54,7 @@ def _pair(explanation: PairExplanation) -> View:
         "id": explanation.id,
         "verdict": explanation.verdict,
         "origin": explanation.origin,
-        "image": None if image is None else embed(image),
+        "image": None if image is None else photo(image),
         "no_image": explanation.image_problem or "the image file is gone",
         "boxes": _boxes(explanation),
         "tags": _tags(explanation),

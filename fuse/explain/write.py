@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sentifuse.data import files
-from sentifuse.fuse.explain.draw import draw, to_png
+from sentifuse.fuse.embed import to_png
+from sentifuse.fuse.explain.draw import draw
 from sentifuse.fuse.explain.explanation import PairExplanation
 from sentifuse.fuse.explain.page import render_page
 

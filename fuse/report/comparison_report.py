@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
+
 import sentifuse
 from sentifuse import ConfigError, DataError
 from sentifuse.data import files
@@ -24,6 +26,8 @@ KEYS = (
     "sweep", "runs", "notes", "failed", "left_out",
 )  # fmt: skip
 HINT = "Compare again: sentifuse compare"
+# What reading a value that is absent or of another kind ends in: the keys on top are checked, those inside are used.
+DAMAGED = (LookupError, TypeError, ValueError, AttributeError, StopIteration, UndefinedError)
 
 
 def report_comparison(folder: Path, *, out: Path | None = None) -> dict[str, Any]:
@@ -44,12 +48,19 @@ def report_comparison(folder: Path, *, out: Path | None = None) -> dict[str, Any
     ConfigError
         No comparison there, or `out` is a file that is no report.
     DataError
-        comparison.json is torn or of another version of the format.
+        comparison.json is torn, damaged inside, or of another version of the format.
     """
     path = folder / "report.html" if out is None else out
     check_out(path)
     document = read_comparison(folder)
-    size_bytes = write_page(path, render("comparison.html", view_of(document)))
+    try:
+        html = render("comparison.html", view_of(document))
+    except DAMAGED as error:
+        raise DataError(
+            f"{folder / JSON_FILE}: expected a whole comparison, found one that is damaged inside "
+            f"({type(error).__name__}: {error}). {HINT}"
+        ) from error
+    size_bytes = write_page(path, html)
     return {"html": str(path), "size_bytes": size_bytes, "comparison": str(folder)}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sentifuse.data.files import digest
 from sentifuse.data.images import UnreadableImage, read_image
 from sentifuse.data.manifest import OK, Manifest, Pair
-from sentifuse.fuse.report.picture import photo
+from sentifuse.fuse.embed import photo
 from sentifuse.fuse.report.recorded import Recorded
 
 SIDE_PX = 300

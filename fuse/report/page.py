@@ -50,10 +50,11 @@ def check_out(path: Path) -> None:
     ConfigError
         A folder, or a file of another kind.
     DataError
-        The file cannot be looked at.
+        The file cannot be looked at, or nothing can be written where it is to be.
     """
     if path.is_dir():
         raise ConfigError(f"--out {path}: expected a file, found a folder. Name a file, as {path / 'report.html'}")
+    files.check_writable(path.parent, hint="Mend the permissions, or name another file with --out")
     if not files.is_file(path):
         return
     try:

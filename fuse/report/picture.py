@@ -1,6 +1,5 @@
 """Pictures inside a page: data URIs, with words that stand for them. Knows figures and photos, not results."""
 
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,9 +12,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sentifuse.fuse.embed import data_uri, photo
+
 # Letters as paths: a page looks the same where a font is missing. A fixed salt: the same figure, the same bytes.
 SVG_SETTINGS = {"svg.fonttype": "path", "svg.hashsalt": "sentifuse"}
-QUALITY = 85
 FIGURE_DPI = 130  # of figures with photos in them
 
 
@@ -35,7 +35,7 @@ def from_figure(figure: Figure, *, alt: str, caption: str) -> Picture:
     with rc_context(SVG_SETTINGS):
         FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
     return Picture(
-        source=_uri("image/svg+xml", content.getvalue()),
+        source=data_uri("image/svg+xml", content.getvalue()),
         alt=alt,
         caption=caption,
         width_px=round(96 * figure.get_figwidth()),
@@ -58,15 +58,4 @@ def from_drawn(draw: Callable[[Path], Path], *, alt: str, caption: str) -> Pictu
     with Image.open(BytesIO(content)) as image:
         density = float(image.info.get("dpi", (150, 150))[0])
         width_px = round(96 * image.width / density)
-    return Picture(source=_uri("image/png", content), alt=alt, caption=caption, width_px=width_px)
-
-
-def photo(image: Image.Image) -> str:
-    """A photo as a data URI, sharp at the edges of letters."""
-    content = BytesIO()
-    image.save(content, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
-    return _uri("image/jpeg", content.getvalue())
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{b64encode(content).decode('ascii')}"
+    return Picture(source=data_uri("image/png", content), alt=alt, caption=caption, width_px=width_px)

@@ -28,7 +28,8 @@ def test_the_table_is_printed_written_and_used_again(type_command: Type, project
     assert typed.code == 0, typed.err
     assert "comparing on mvsa_single (last extracted)" in typed.err
     assert "4 runs: 0 there already, 4 to train" in typed.err
-    assert re.search(r"^ccr_like +2 +[\d.]+ ± [\d.]+ \[", typed.out, re.MULTILINE)
+    assert re.search(r"^ccr_like +2 +[\d.]+ ± [\d.]+  ", typed.out, re.MULTILINE)
+    assert "no interval from fewer than 3 runs" in typed.out
     assert "ccr_like and text_only are not distinguishable" in typed.out or "is better than" in typed.out
     files = re.findall(r"^\w+: (/.+)$", typed.out, re.MULTILINE)
     assert len(files) == 5
@@ -63,6 +64,7 @@ def test_failed_runs_are_exit_code_6_and_the_table_is_there(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--heads", ""), "expected heads with commas between them, found none"),
         (("--heads", "itni"), "did you mean 'itin'"),
         (("--heads", "itin:papre"), "did you mean 'paper'"),
         (("--heads", "itin", "--seeds", "many"), "--seeds many"),

@@ -35,9 +35,9 @@ def test_extract_train_and_evaluate_work_as_typed(type_command: Type, multiple: 
     assert extracted.code == 0, extracted.err
     trained = type_command("train", "--head", "ctmwa", *here)
     assert trained.code == 0, trained.err
-    first, second = trained.err.splitlines()[:2]
+    first, *others = trained.err.splitlines()
     assert "on mvsa_multiple (last extracted" in first
-    assert second.startswith("meta: on; meta_pairs: ")
+    assert [line for line in others if line.startswith("meta: on; meta_pairs: ")] == others[3:4]  # split, leaks, head
     evaluated = type_command("evaluate", "--split", "test", "--json", *here)
     assert evaluated.code == 0, evaluated.err
     assert evaluated.document["head"] == "ctmwa"

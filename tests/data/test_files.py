@@ -104,3 +104,11 @@ def test_reading_a_table_leaves_no_thread_that_could_abort_the_end_of_the_proces
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "t.parquet"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "1"
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_and_nothing_is_left(tmp_path: Path) -> None:
+    files.check_writable(tmp_path / "new" / "below", hint="")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/below: cannot be written: Not a directory. Name another"):
+        files.check_writable(tmp_path / "file" / "below", hint="Name another")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentifuse import ConfigError
+from sentifuse import CacheError, ConfigError
 from sentifuse.fuse.batches import Batch, FieldRequest
 from sentifuse.fuse.evaluate import evaluate, open_part
 from sentifuse.fuse.heads.ctmwa import IMAGE, WORDS
@@ -172,3 +172,11 @@ def test_modalities_of_fields() -> None:
 def test_wrong_questions_are_refused(run: RunDirectory, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         evaluate_missing(run, **options)
+
+
+def test_the_training_part_is_read_as_the_tested_one_is(run: RunDirectory) -> None:
+    part = open_part(run, "test", reader="h5py")
+    mapped, read = training_means(part), training_means(part, reader="h5py")
+    assert all(torch.equal(mapped[key], read[key]) for key in mapped | read)
+    with pytest.raises(CacheError, match="reader 'nope'"):
+        training_means(part, reader="nope")

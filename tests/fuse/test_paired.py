@@ -126,7 +126,7 @@ def test_the_verdict_names_the_better_one_with_points_interval_and_p() -> None:
     low, high = 100 * -found.high, 100 * -found.low
     assert said == (
         f"itin is better than logreg: {-100 * found.difference:+.1f} points of accuracy, 95% interval "
-        f"[{low:+.1f}, {high:+.1f}], p < 0.001; n = {len(labels):,} pairs in 800 groups"
+        f"[{low:+.1f}, {high:+.1f}], p < 0.001; n = {len(labels):,} answers in 800 groups"
     )
 
 
@@ -135,8 +135,10 @@ def test_the_verdict_claims_nothing_without_evidence() -> None:
     a, b = (np.arange(100) < 30) * 1, (np.arange(100) >= 68) * 1
     found = compare_heads(labels, a, b, 3)
     said = verdict(found, "itin", "logreg")
-    assert said.startswith("itin and logreg are not distinguishable: +2.0 points of accuracy, 95% interval [−")
-    assert said.endswith("; n = 100 pairs in favour of itin")
+    assert said.startswith(
+        "itin and logreg are not distinguishable: +2.0 points of accuracy in favour of itin, 95% interval [−"
+    )
+    assert said.endswith("; n = 100 pairs")
     borderline = replace(found, p=0.04)
     assert verdict(borderline, "itin", "logreg").endswith("test and interval disagree, so nothing is claimed")
     assert not borderline.is_significant

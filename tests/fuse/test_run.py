@@ -1,6 +1,7 @@
 """Run directories: whole or absent, rebuilt exactly, refused when the features are others."""
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,6 +112,17 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         RunDirectory.open(tmp_path)
     (tmp_path / "run.json").write_text('{"format": 99}', encoding="utf-8")
     with pytest.raises(DataError, match="expected format 1, found 99"):
+        RunDirectory.open(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [{"best": None}, {"config": {}}, {"seed": "0"}, {"classes": {}}, {"split": []}])
+def test_a_run_that_is_damaged_inside_is_refused_by_name(tmp_path: Path, damage: dict[str, Any]) -> None:
+    whole = {name: kind() for name, kind in run_module.KINDS.items()} | {"format": run_module.FORMAT_VERSION}
+    whole |= {"config": {"head": {}, "train": {}}}
+    (tmp_path / "run.json").write_text(json.dumps(whole), encoding="utf-8")
+    assert RunDirectory.open(tmp_path).document == whole
+    (tmp_path / "run.json").write_text(json.dumps(whole | damage), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"run\.json: expected what a training writes, found {next(iter(damage))}"):
         RunDirectory.open(tmp_path)
 
 

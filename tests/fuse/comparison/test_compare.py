@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 
-from sentifuse import ConfigError, TrainingError
+from sentifuse import ConfigError, DataError, TrainingError
 from sentifuse.fuse.comparison import compare as module
 from sentifuse.fuse.comparison.compare import compare, prepare
 from sentifuse.fuse.comparison.jobs import Outcome
@@ -86,6 +87,17 @@ def test_explicit_runs_make_the_same_rows(compared: Any) -> None:
         row["accuracy"] for row in compared.document["rows"].values()
     ]
     assert all("epochs=1" in name for name in document["rows"])
+
+
+def test_a_measured_run_of_another_split_is_refused(compared: Any, tmp_path: Path) -> None:
+    """Its predictions are of these very test pairs; but who knows what it was trained on."""
+    path = tmp_path / "artifacts" / "runs" / "other"
+    copytree(compared.world.artifacts / "runs" / compared.document["runs"][0]["run"], path)
+    document = json.loads((path / "run.json").read_text("utf-8"))
+    document["split"]["train"]["digest"] = "0" * 64
+    (path / "run.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(DataError, match=r"the train part of split random-s0 .* not the .* that run other was trained"):
+        compare(compared.request(heads=None, runs=(path,)))
 
 
 def test_explicit_runs_of_two_protocols_are_refused(compared: Any) -> None:

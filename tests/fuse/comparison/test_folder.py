@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sentifuse import ConfigError
+from sentifuse import ConfigError, DataError
 from sentifuse.fuse.comparison.folder import check_out, write_comparison
 from sentifuse.fuse.comparison.pictures import draw_sweep
 
@@ -28,10 +28,21 @@ def test_a_folder_with_files_is_not_overwritten(compared: Any, tmp_path: Path) -
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     with pytest.raises(ConfigError, match="Name another"):
-        check_out(tmp_path / "full")
+        check_out(tmp_path, tmp_path / "full")
     (tmp_path / "empty").mkdir()
     paths = write_comparison(tmp_path, compared.document, tmp_path / "empty")
     assert paths["picture"] == tmp_path / "empty" / "table.png"
+
+
+def test_a_folder_that_cannot_be_is_refused_before_any_work_and_nothing_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="found a file"):
+        check_out(tmp_path, tmp_path / "file")
+    for artifacts, out in ((tmp_path, tmp_path / "file" / "below"), (tmp_path / "file", None)):
+        with pytest.raises(DataError, match="cannot be written: Not a directory"):
+            check_out(artifacts, out)
+    check_out(tmp_path / "new", tmp_path / "other" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_forest_grows_with_its_rows(compared: Any, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def table(seeds: int = 3, folds: tuple[int, ...] = (0,), rows: tuple[str, ...] =
 
 
 def test_over_seeds_the_interval_is_that_of_spread_with_the_ratio_of_test_to_train() -> None:
-    runs = table()["good"]
+    runs = table()["fair"]
     found = summarise(runs, None)
     expected = spread([one.metrics["accuracy"] for one in runs], test_to_train=1 / 8)
     assert found["accuracy"] == {
@@ -57,6 +57,21 @@ def test_over_seeds_the_interval_is_that_of_spread_with_the_ratio_of_test_to_tra
     }
     assert (found["interval"], found["ratio"], found["n_runs"]) == ("t", 1 / 8, 3)
     assert found["seconds"]["mean"] == 2.0
+
+
+def test_an_interval_of_a_share_ends_where_shares_do() -> None:
+    runs = table()["good"]
+    expected = spread([one.metrics["accuracy"] for one in runs], test_to_train=1 / 8)
+    assert expected.high is not None
+    assert expected.high > 1.0
+    found = summarise(runs, None)["accuracy"]
+    assert (found["low"], found["high"]) == (expected.low, 1.0)
+
+
+def test_two_runs_have_a_spread_and_no_interval() -> None:
+    found = summarise(table(seeds=2)["good"], None)["accuracy"]
+    assert found["sd"] > 0.0
+    assert (found["low"], found["high"]) == (None, None)
 
 
 def test_runs_on_one_split_differ_in_nothing_but_chance() -> None:

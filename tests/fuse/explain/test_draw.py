@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from sentifuse.fuse.explain.draw import DPI, IMAGE_HEIGHT, IMAGE_WIDTH, MARGIN, NO_GLYPH, WIDTH, draw, to_png
+from sentifuse.fuse.embed import to_png
+from sentifuse.fuse.explain.draw import DPI, IMAGE_HEIGHT, IMAGE_WIDTH, MARGIN, NO_GLYPH, WIDTH, draw
 from sentifuse.fuse.explain.explain import explain_pairs
 from sentifuse.fuse.explain.explanation import PairExplanation, Reasons, Weights
 from sentifuse.fuse.explain.palette import COLOURS, opacity

@@ -140,3 +140,24 @@ def test_a_torn_comparison_is_refused_by_name(tmp_path: Path, content: str, what
         read_comparison(tmp_path)
     assert "comparison.json" in str(error.value)
     assert "sentifuse compare" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"rows": {"a": {}}},
+        {"rows": {"a": None}},
+        {"seeds": None},
+        {"runs": [{"row": "a"}]},
+        {"differences": {"a": {"verdict": 3}}},
+        {"missing": [{"missing": "text", "rates": [0.0], "rows": {"a": [{}]}}]},
+        {"features": []},
+    ],
+)
+def test_damage_deep_inside_is_refused_by_name_and_writes_nothing(
+    document: dict[str, Any], tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    folder = put(tmp_path / "c", document | damage)
+    with pytest.raises(DataError, match=r"comparison\.json: .* damaged inside .* sentifuse compare"):
+        report_comparison(folder)
+    assert [path.name for path in folder.iterdir()] == ["comparison.json"]

@@ -4,12 +4,11 @@ from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from sentifuse.fuse.figures import draw_confusion
-from sentifuse.fuse.report.picture import from_drawn, from_figure, from_photo_figure, photo
+from sentifuse.fuse.report.picture import from_drawn, from_figure, from_photo_figure
 
 
 def a_figure() -> Figure:
@@ -45,8 +44,3 @@ def test_what_is_drawn_into_a_file_is_embedded_at_the_size_it_was_drawn_for() ->
     with Image.open(BytesIO(content_of(found.source))) as image:
         assert image.format == "PNG"
         assert found.width_px == round(image.width * 96 / 150)
-
-
-def test_a_photo_keeps_its_colours() -> None:
-    with Image.open(BytesIO(content_of(photo(Image.new("RGB", (30, 20), (200, 30, 60)))))) as image:
-        assert np.abs(np.asarray(image).astype(int) - (200, 30, 60)).max() <= 4
