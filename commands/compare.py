@@ -63,7 +63,7 @@ def compare(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes.", show_default="one per core")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: options.Device = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is there and what would be trained.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="A new folder.", show_default="under artifacts/comparisons")

@@ -21,9 +21,7 @@ TITLES = {
 
 def evaluate(
     *,
-    run: Annotated[
-        Path | None, typer.Option("--run", help="A run directory or its name.", show_default="last trained")
-    ] = None,
+    run: options.Run = None,
     split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
     missing: Annotated[
         str | None, typer.Option("--missing", help="Instead: by share of pairs without text, image, or random.")
@@ -31,7 +29,7 @@ def evaluate(
     rates: Annotated[
         str | None, typer.Option("--rates", help="With --missing: shares, as 0.3,0.5.", show_default="0 to 1 by 0.1")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: options.Device = "auto",
     reader: options.Reader = "mmap",
     artifacts: options.Artifacts = options.ARTIFACTS,
     as_json: options.AsJson = False,

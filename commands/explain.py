@@ -19,9 +19,7 @@ EXAMPLE = "Example: sentifuse explain --errors 12 --split test --out errors"
 
 def explain(
     *,
-    run: Annotated[
-        Path | None, typer.Option("--run", help="A run directory or its name.", show_default="last trained")
-    ] = None,
+    run: options.Run = None,
     ids: Annotated[str | None, typer.Option("--ids", help="Pairs by id, as 12,4711; of any part.")] = None,
     errors: Annotated[
         int | None, typer.Option("--errors", help="Instead: this many errors of --split, the most confident first.")
@@ -33,7 +31,7 @@ def explain(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the files.", show_default="`explain` in the run")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: options.Device = "auto",
     reader: options.Reader = "mmap",
     artifacts: options.Artifacts = options.ARTIFACTS,
     as_json: options.AsJson = False,

@@ -37,6 +37,8 @@ MaxFailures = Annotated[
         "--max-failures", min=0, help="Exit 3 if more rows failed.", show_default="5 % of the rows, at least 10"
     ),
 ]
+Run = Annotated[Path | None, typer.Option("--run", help="A run directory or its name.", show_default="last trained")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
 Reader = Annotated[
     str, typer.Option("--reader", help="mmap, or h5py where mapping is unsafe (some network disks): slower, the same.")
 ]

@@ -14,9 +14,7 @@ EXAMPLE = "Example: sentifuse report --split test --out itin.html"
 
 def report(
     *,
-    run: Annotated[
-        Path | None, typer.Option("--run", help="A run directory or its name.", show_default="last trained")
-    ] = None,
+    run: options.Run = None,
     comparison: Annotated[
         Path | None, typer.Option("--comparison", help="Instead: a folder that `compare` wrote, or its name.")
     ] = None,
@@ -26,7 +24,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="The HTML file.", show_default="in the run or the comparison")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: options.Device = "auto",
     reader: options.Reader = "mmap",
     artifacts: options.Artifacts = options.ARTIFACTS,
     as_json: options.AsJson = False,

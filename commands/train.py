@@ -36,7 +36,7 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, overrides the preset; may be given several times.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: options.Device = "auto",
     reader: options.Reader = "mmap",
     resident: options.Resident = None,
     log: Annotated[

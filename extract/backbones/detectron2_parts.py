@@ -48,7 +48,7 @@ def register_parts(library: SimpleNamespace) -> None:
         stages = [make_stage(settings, number, stride=1 if number == 2 else 2, dilation=1) for number in (2, 3, 4)]
         return resnet.ResNet(stem, stages, out_features=["res4"])
 
-    class AttributePredictor(roi_heads.FastRCNNOutputLayers):  # type: ignore[misc,name-defined]
+    class AttributePredictor(roi_heads.FastRCNNOutputLayers):  # type: ignore[misc,name-defined]  # as above
         def __init__(self, settings: Any, input_shape: Any) -> None:
             super().__init__(settings, input_shape)
             own, classes = settings.MODEL.SENTIFUSE, settings.MODEL.ROI_HEADS.NUM_CLASSES
@@ -62,7 +62,7 @@ def register_parts(library: SimpleNamespace) -> None:
             logits: Tensor = self.attr_score(F.relu(self.fc_attr(hidden)))
             return logits
 
-    class SentifuseVisualGenomeHeads(roi_heads.Res5ROIHeads):  # type: ignore[misc,name-defined]
+    class SentifuseVisualGenomeHeads(roi_heads.Res5ROIHeads):  # type: ignore[misc,name-defined]  # as above
         @classmethod
         def from_config(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:  # the library asks for the name cfg
             parts: dict[str, Any] = super().from_config(cfg, input_shape)
