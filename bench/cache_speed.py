@@ -23,7 +23,7 @@ import stores
 import torch
 from table import say
 
-from sentifuse.fuse.batches import BatchSource
+from sentifuse.fuse.features.batches import BatchSource
 
 BATCH = 64
 BATCHES = 64  # in one repeat: enough that the caches which the reader before left behind do not matter

@@ -12,7 +12,7 @@ from table import say
 
 from sentifuse.cache.featureset import create_feature_set
 from sentifuse.cache.writer import FeatureWriter
-from sentifuse.fuse.batches import BatchSource
+from sentifuse.fuse.features.batches import BatchSource
 
 PIECE_BYTES = 4 << 20
 

@@ -16,7 +16,7 @@ import stores
 import torch
 from table import say
 
-from sentifuse.fuse.batches import BatchSource
+from sentifuse.fuse.features.batches import BatchSource
 
 BATCHES = 40
 

@@ -25,8 +25,8 @@ import numpy as np
 import table
 import torch
 
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import resolve
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads import HEADS, load_head
 from sentifuse.fuse.loop import build_optimiser
 from sentifuse.fuse.precision import rounded_products

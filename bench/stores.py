@@ -18,7 +18,7 @@ from sentifuse.data.card import Card, write_card
 from sentifuse.data.labels import write_annotations
 from sentifuse.data.manifest import Manifest, Pair, write_manifest
 from sentifuse.data.source import Annotation
-from sentifuse.fuse.batches import FieldRequest
+from sentifuse.fuse.features.batches import FieldRequest
 
 SHARD_PAIRS = 1024
 

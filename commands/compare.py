@@ -117,7 +117,8 @@ def compare(
 def _compare(request: "CompareRequest", output: Output, out: Path | None) -> tuple[dict[str, Any], list[str]]:
     from sentifuse.fuse.comparison.compare import compare as compare_heads
     from sentifuse.fuse.comparison.folder import check_out, write_comparison
-    from sentifuse.fuse.comparison.grids import grids_of, heading_of, plain_lines
+    from sentifuse.fuse.comparison.grids import grids_of, heading_of
+    from sentifuse.fuse.tables import plain_lines
 
     check_out(request.artifacts, out)
     document = compare_heads(request, note=output.note)

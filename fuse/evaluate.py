@@ -15,15 +15,15 @@ from sentifuse.data.groups import read_groups
 from sentifuse.data.labels import Labels, read_labels
 from sentifuse.data.manifest import read_manifest
 from sentifuse.data.splits import read_split, read_split_facts
-from sentifuse.fuse.batches import BatchSource
+from sentifuse.fuse.features.batches import BatchSource
+from sentifuse.fuse.features.samples import OpenReader, Samples, digest_ids, prove_features, select_samples
 from sentifuse.fuse.figures import draw_confusion
 from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.infer import infer, softmax
-from sentifuse.fuse.metrics import score
+from sentifuse.fuse.measure.metrics import score
+from sentifuse.fuse.measure.statistics import RESAMPLES, bootstrap
+from sentifuse.fuse.measure.subsets import score_subsets, subsets
 from sentifuse.fuse.run import Predictions, RunDirectory, write_metrics
-from sentifuse.fuse.samples import OpenReader, Samples, digest_ids, prove_features, select_samples
-from sentifuse.fuse.statistics import RESAMPLES, bootstrap
-from sentifuse.fuse.subsets import score_subsets, subsets
 from sentifuse.fuse.train import PARTS, find_device
 
 
@@ -47,7 +47,7 @@ class OpenedPart:
         return str(self.run.document["protocol"]).startswith("grouped")
 
     def subsets(self, groups: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-        """The named subsets that the dataset alone tells, and `groups` (id → near-duplicates); see `fuse.subsets`."""
+        """The named subsets that the dataset and `groups` (id → near-duplicates) tell; see `fuse.measure.subsets`."""
         is_unseen = not {*self.ids} & {*self.training_ids}
         training_ids = self.training_ids if is_unseen else ()
         return subsets(self.ids, labels=self.labels, groups=groups if is_unseen else None, training_ids=training_ids)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sentifuse.fuse.batches import BatchSource
+from sentifuse.fuse.features.batches import BatchSource
 from sentifuse.fuse.heads.head import Head
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from sentifuse import TrainingError
-from sentifuse.fuse.batches import BatchSource, Rows, shuffled_batches
 from sentifuse.fuse.config import TrainConfig
+from sentifuse.fuse.features.batches import BatchSource, Rows, shuffled_batches
 from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.infer import accuracy_and_loss, infer
 from sentifuse.fuse.precision import rounded_products

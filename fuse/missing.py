@@ -16,12 +16,12 @@ import torch
 
 from sentifuse import ConfigError
 from sentifuse.data.groups import read_groups
-from sentifuse.fuse.batches import Batch, BatchSource
 from sentifuse.fuse.evaluate import OpenedPart, open_part
-from sentifuse.fuse.metrics import score
-from sentifuse.fuse.requests import FieldRequest
+from sentifuse.fuse.features.batches import Batch, BatchSource
+from sentifuse.fuse.features.requests import FieldRequest
+from sentifuse.fuse.measure.metrics import score
+from sentifuse.fuse.measure.statistics import bootstrap
 from sentifuse.fuse.run import RunDirectory
-from sentifuse.fuse.statistics import bootstrap
 
 # Shapes: N pairs of a part, B pairs of a batch, D a feature's width.
 

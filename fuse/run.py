@@ -25,10 +25,10 @@ from sentifuse.cache.current import read_current
 from sentifuse.cache.featureset import FeatureSet, differing_keys, open_feature_set
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.data import files
-from sentifuse.fuse.batches import FieldRequest, find_field, width_of
+from sentifuse.fuse.features.batches import FieldRequest, find_field, width_of
+from sentifuse.fuse.features.samples import OpenReader
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.heads.head import Head
-from sentifuse.fuse.samples import OpenReader
 
 FORMAT_VERSION = 1
 RUN_FILE, HISTORY_FILE, MODEL_FILE = "run.json", "history.csv", "model.safetensors"

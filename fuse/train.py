@@ -24,14 +24,23 @@ from sentifuse.data.labels import TARGETS, Labels, read_labels
 from sentifuse.data.manifest import read_manifest
 from sentifuse.data.protocols import PROTOCOLS
 from sentifuse.data.splits import SplitFacts, read_split, read_split_facts
-from sentifuse.fuse.batches import BatchSource, FieldRequest
 from sentifuse.fuse.config import ResolvedConfig, resolve
-from sentifuse.fuse.delivery import RESIDENT
+from sentifuse.fuse.features.batches import BatchSource, FieldRequest
+from sentifuse.fuse.features.delivery import RESIDENT
+from sentifuse.fuse.features.samples import (
+    OpenReader,
+    Samples,
+    count_reasons,
+    digest_ids,
+    open_features,
+    prove_features,
+    select_samples,
+)
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.infer import infer, softmax
 from sentifuse.fuse.loop import EpochReport, FitResult, fit_head
-from sentifuse.fuse.metrics import score
+from sentifuse.fuse.measure.metrics import score
 from sentifuse.fuse.run import (
     FORMAT_VERSION,
     Predictions,
@@ -41,15 +50,6 @@ from sentifuse.fuse.run import (
     describe_feature_set,
     run_name,
     write_run,
-)
-from sentifuse.fuse.samples import (
-    OpenReader,
-    Samples,
-    count_reasons,
-    digest_ids,
-    open_features,
-    prove_features,
-    select_samples,
 )
 
 PARTS = ("train", "val")

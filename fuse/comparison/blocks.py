@@ -1,6 +1,7 @@
 """Blocks of rows under the table: subsets of the test pairs, and what is left when texts or images are missing.
 
-Numbers alone; which pairs are in a subset is decided in `fuse.subsets`, what a head says with gaps in `fuse.missing`.
+Numbers alone: which pairs are in a subset is decided in `fuse.measure.subsets`, what a head says with gaps in
+`fuse.missing`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,10 +10,10 @@ from typing import Any
 from sentifuse.data.labels import Labels
 from sentifuse.fuse.comparison.measured import Measured, take
 from sentifuse.fuse.comparison.rows import Groups
-from sentifuse.fuse.metrics import score
-from sentifuse.fuse.paired import groups_of, pool
-from sentifuse.fuse.statistics import bootstrap, spread
-from sentifuse.fuse.subsets import FAMILIES, TITLES, subsets
+from sentifuse.fuse.measure.metrics import score
+from sentifuse.fuse.measure.paired import groups_of, pool
+from sentifuse.fuse.measure.statistics import bootstrap, spread
+from sentifuse.fuse.measure.subsets import FAMILIES, TITLES, subsets
 
 TEXT_HEAD, IMAGE_HEAD = "text_only", "image_only"
 Place = tuple[int, int]  # seed, fold

@@ -12,9 +12,10 @@ from typing import Any
 
 from sentifuse import ConfigError, DataError
 from sentifuse.data import files
-from sentifuse.fuse.comparison.formats import to_csv, to_latex, to_markdown
 from sentifuse.fuse.comparison.grids import grids_of, heading_of
 from sentifuse.fuse.comparison.pictures import draw_forest, draw_missing, draw_sweep
+from sentifuse.fuse.comparison.table_csv import to_csv
+from sentifuse.fuse.tables import to_latex, to_markdown
 
 JSON_FILE = "comparison.json"
 

@@ -3,11 +3,11 @@
 Values in percent, differences in points. Computes nothing but these.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from sentifuse.fuse.comparison.rows import MIN_RUNS
+from sentifuse.fuse.tables import Grid, percent, points, probability
 
 MARK = "†"
 TITLES = {
@@ -21,16 +21,6 @@ FAMILY_TITLES = {
     "duplicates": "Where a near-duplicate was in training",
     "predicted": "Where the text-only and the image-only head agree or contradict",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """A titled table of strings with notes below it."""
-
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 def grids_of(document: Mapping[str, Any]) -> list[Grid]:
@@ -57,32 +47,6 @@ def heading_of(document: Mapping[str, Any]) -> str:
         f"{document['dataset']}, protocol {document['protocol']}, rule {document['rule']}, "
         f"target {document['target']}, profile {document['profile']}, {over}"
     )
-
-
-def percent(value: float | None) -> str:
-    """A fraction in percent with one digit behind the point; an en dash for None.
-
-    >>> percent(0.7234), percent(None)
-    ('72.3', '–')
-    """
-    return "–" if value is None else f"{100 * value:.1f}".replace("-", "−")
-
-
-def points(value: float) -> str:
-    """A difference in hundredths with its sign.
-
-    >>> points(0.0123), points(-0.002)
-    ('+1.2', '−0.2')
-    """
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
-def probability(p: float) -> str:
-    """
-    >>> probability(0.0312), probability(0.00004)
-    ('0.031', '< 0.001')
-    """
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def estimate(found: Mapping[str, Any]) -> str:
@@ -242,15 +206,3 @@ def _ablations(document: Mapping[str, Any]) -> Grid:
             "paired interval, no test and no claim.",
         ),
     )
-
-
-def plain_lines(grids: Sequence[Grid]) -> list[str]:
-    """For a terminal: columns under each other."""
-    lines = []
-    for grid in grids:
-        widths = [max(len(row[i]) for row in (grid.headings, *grid.rows)) for i in range(len(grid.headings))]
-        lines += ["", grid.title]
-        for row in (grid.headings, tuple("-" * width for width in widths), *grid.rows):
-            lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        lines += list(grid.notes)
-    return lines[1:]

@@ -12,8 +12,8 @@ import numpy as np
 
 from sentifuse import DataError
 from sentifuse.data import files
+from sentifuse.fuse.features.samples import digest_ids
 from sentifuse.fuse.run import Predictions, RunDirectory, read_predictions
-from sentifuse.fuse.samples import digest_ids
 
 PART = "test"
 HINT = "Run: sentifuse evaluate --split test"

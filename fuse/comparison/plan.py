@@ -19,8 +19,8 @@ from sentifuse.data.published import read_lists
 from sentifuse.data.splits import SplitFacts, read_split_facts
 from sentifuse.fuse.comparison.choices import Choice, parse_folds
 from sentifuse.fuse.config import ResolvedConfig, resolve
+from sentifuse.fuse.features.samples import encoders_of
 from sentifuse.fuse.heads import load_head
-from sentifuse.fuse.samples import encoders_of
 
 Identity = str  # canonical JSON of everything that makes a run what it is
 

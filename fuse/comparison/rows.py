@@ -8,8 +8,8 @@ from typing import Any
 
 from sentifuse import ConfigError
 from sentifuse.fuse.comparison.measured import Measured, take
-from sentifuse.fuse.paired import Comparison, compare_predictions, correct, groups_of, pool, verdict
-from sentifuse.fuse.statistics import Spread, bootstrap, spread
+from sentifuse.fuse.measure.paired import Comparison, compare_predictions, correct, groups_of, pool, verdict
+from sentifuse.fuse.measure.statistics import Spread, bootstrap, spread
 
 MEASURES = ("accuracy", "f1_weighted", "f1_macro", "balanced_accuracy")
 MIN_RUNS = 3  # of a t-interval: with two, it is ±12.7 standard errors wide, by a spread that two values hardly tell

@@ -21,16 +21,16 @@ from sentifuse.data.manifest import OK, Manifest, Pair, read_manifest
 from sentifuse.data.source import SPLITS
 from sentifuse.data.splits import read_split
 from sentifuse.data.text import clean
-from sentifuse.fuse.batches import BatchSource, FieldRequest
 from sentifuse.fuse.evaluate import read_run_split
 from sentifuse.fuse.explain.characters import piece_range, trace_characters
 from sentifuse.fuse.explain.details import Answer, numbers, spoken
 from sentifuse.fuse.explain.explanation import Box, PairExplanation, Piece, Region
 from sentifuse.fuse.explain.views import read_reasons
+from sentifuse.fuse.features.batches import BatchSource, FieldRequest
+from sentifuse.fuse.features.samples import prove_features, select_samples
 from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.infer import softmax
 from sentifuse.fuse.run import RunDirectory
-from sentifuse.fuse.samples import prove_features, select_samples
 from sentifuse.fuse.train import find_device
 
 # Shapes: N pairs, K classes.

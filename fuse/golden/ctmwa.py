@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from sentifuse import DataError
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.golden.ctmwa_run import (
     INPUT_BOUND,
     MATRIX_GAIN,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sentifuse import DataError
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.golden.file import (
     HINT,
     Array,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from sentifuse import DataError
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.golden.file import (
     HINT,
     Array,

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from sentifuse.fuse.batches import Batch, FieldRequest
 from sentifuse.fuse.config import check_settings, setting
+from sentifuse.fuse.features.batches import Batch, FieldRequest
 from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.pooled import pool
 from sentifuse.fuse.layers.dropout import dropout

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import setting
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.baseline import CONTEXT, CONTEXT_VECTOR, TOKENS_STATES, WORDS, Baseline, BaselineConfig
 from sentifuse.fuse.heads.head import HeadOutput
 from sentifuse.fuse.layers.initial import initialise

@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from sentifuse import ConfigError
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import setting
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.baseline import (
     CONTEXT,
     CONTEXT_VECTOR,

@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import setting
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.baseline import REGIONS, REGIONS_FEATURES, TOKENS_STATES, WORDS, Baseline, RegionConfig
 from sentifuse.fuse.heads.head import HeadOutput
 from sentifuse.fuse.layers.attention import AdditiveAttention

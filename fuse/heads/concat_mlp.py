@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sentifuse.fuse.batches import Batch, FieldRequest
 from sentifuse.fuse.config import setting
+from sentifuse.fuse.features.batches import Batch, FieldRequest
 from sentifuse.fuse.heads.baseline import CONTEXT_VECTOR, TOKENS_STATES, WORDS, Baseline, BaselineConfig
 from sentifuse.fuse.heads.head import HeadOutput
 from sentifuse.fuse.layers.batch_norm import BatchNorm

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from sentifuse import ConfigError
-from sentifuse.fuse.batches import Batch, FieldRequest
 from sentifuse.fuse.config import setting
+from sentifuse.fuse.features.batches import Batch, FieldRequest
 from sentifuse.fuse.heads.baseline import (
     CONTEXT,
     CONTEXT_VECTOR,

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from sentifuse import TrainingError
-from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest, Rows
 from sentifuse.fuse.config import check_settings, setting
+from sentifuse.fuse.features.batches import Batch, BatchSource, FieldRequest, Rows
 from sentifuse.fuse.heads.ctmwa_fast import FastBilevelStep
 from sentifuse.fuse.heads.ctmwa_meta import MetaBatches, choose_meta_rows, tell_not_finite
 from sentifuse.fuse.heads.ctmwa_network import (

@@ -6,7 +6,7 @@ each epoch. Knows no network.
 
 import numpy as np
 
-from sentifuse.fuse.batches import BatchSource, Rows
+from sentifuse.fuse.features.batches import BatchSource, Rows
 from sentifuse.fuse.heads.ctmwa_step import Vectors
 
 SHOWN_IDS = 10

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest, Rows
+from sentifuse.fuse.features.batches import Batch, BatchSource, FieldRequest, Rows
 from sentifuse.fuse.precision import full_precision, widen
 
 # Shapes: B pairs of a batch, K classes.

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from sentifuse.fuse.batches import FieldRequest
+from sentifuse.fuse.features.batches import FieldRequest
 from sentifuse.fuse.heads.pooled import MLP_PRESETS, PooledMlp
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from sentifuse.fuse.batches import Batch, FieldRequest
+from sentifuse.fuse.features.batches import Batch, FieldRequest
 from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.itin_authors import Regroup, fill_up, unit_length
 from sentifuse.fuse.heads.itin_settings import PRESETS, ItinConfig

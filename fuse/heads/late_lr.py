@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 
-from sentifuse.fuse.batches import Batch, BatchSource
 from sentifuse.fuse.config import check_settings, setting
+from sentifuse.fuse.features.batches import Batch, BatchSource
 from sentifuse.fuse.heads.baseline import CONTEXT, CONTEXT_VECTOR, TOKENS_STATES, WORDS
 from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.logreg import FIT_BATCH, best_fit, find_scale, fit_grid

@@ -16,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
 from sentifuse import TrainingError
-from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest
 from sentifuse.fuse.config import check_settings, setting
+from sentifuse.fuse.features.batches import Batch, BatchSource, FieldRequest
 from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.pooled import pool
 from sentifuse.fuse.layers.standardise import CONSTANT

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import setting
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.baseline import (
     CONTEXT,
     CONTEXT_VECTOR,

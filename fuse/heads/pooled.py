@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import check_settings, setting
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.layers.dropout import dropout
 from sentifuse.fuse.layers.initial import initialise

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sentifuse import ConfigError
-from sentifuse.fuse.batches import Batch, FieldRequest
+from sentifuse.fuse.features.batches import Batch, FieldRequest
 from sentifuse.fuse.heads.head import Head, HeadOutput
 from sentifuse.fuse.heads.rnn_ca_settings import PRESETS, RNN_CA, RNN_EMBEDDING, RnnCaConfig
 from sentifuse.fuse.layers.dropout import dropout, leave_out

@@ -1,6 +1,6 @@
 """The text alone: a small MLP on the mean of the word states. The measure of what a fusion head must add to."""
 
-from sentifuse.fuse.batches import FieldRequest
+from sentifuse.fuse.features.batches import FieldRequest
 from sentifuse.fuse.heads.pooled import PooledMlp
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import nn
 
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 
 # Shapes: B pairs, T elements, D width.
 

@@ -13,12 +13,13 @@ from sentifuse import ConfigError, DataError
 from sentifuse.data import files
 from sentifuse.fuse.comparison.document import FORMAT_VERSION
 from sentifuse.fuse.comparison.folder import JSON_FILE
-from sentifuse.fuse.comparison.grids import Grid, estimate, grids_of, heading_of, percent
+from sentifuse.fuse.comparison.grids import estimate, grids_of, heading_of
 from sentifuse.fuse.comparison.pictures import draw_forest, draw_missing, draw_sweep
 from sentifuse.fuse.report.page import check_out, render, write_page
 from sentifuse.fuse.report.picture import Picture, from_drawn
 from sentifuse.fuse.report.provenance import SHORT, command_line
 from sentifuse.fuse.report.recorded import require
+from sentifuse.fuse.tables import Grid, percent
 
 KEYS = (
     "created", "version", "command", "dataset", "protocol", "rule", "target", "profile", "features", "n_pairs",

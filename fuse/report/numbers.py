@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sentifuse.fuse.comparison.grids import Grid
 from sentifuse.fuse.report.diagrams import FEW, shown_subsets
+from sentifuse.fuse.tables import Grid
 
 TITLES = {
     "accuracy": "accuracy",

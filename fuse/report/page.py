@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sentifuse import ConfigError, DataError
 from sentifuse.data import files
-from sentifuse.fuse.comparison.grids import Grid
+from sentifuse.fuse.tables import Grid
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARK = '<meta name="generator" content="sentifuse'  # how a report is known again

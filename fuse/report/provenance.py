@@ -10,11 +10,11 @@ from dataclasses import fields
 from typing import Any
 
 from sentifuse.data.source import SPLITS
-from sentifuse.fuse.comparison.grids import Grid
 from sentifuse.fuse.config import TrainConfig
+from sentifuse.fuse.features.samples import count_reasons
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.report.recorded import Recorded
-from sentifuse.fuse.samples import count_reasons
+from sentifuse.fuse.tables import Grid
 
 SHORT = 12  # digits of a digest
 

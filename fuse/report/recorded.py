@@ -16,9 +16,9 @@ from sentifuse.data.manifest import Manifest, read_manifest
 from sentifuse.data.source import SPLITS
 from sentifuse.data.splits import SplitFacts, read_split, read_split_facts
 from sentifuse.fuse.evaluate import evaluate, read_run_split
-from sentifuse.fuse.metrics import score
+from sentifuse.fuse.features.samples import digest_ids
+from sentifuse.fuse.measure.metrics import score
 from sentifuse.fuse.run import HINT, RUN_FILE, Predictions, RunDirectory, read_predictions
-from sentifuse.fuse.samples import digest_ids
 
 RUN_KEYS = (
     "head", "preset", "config", "dataset", "rule", "target", "classes", "protocol", "seed", "split", "feature_sets",

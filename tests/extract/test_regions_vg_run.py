@@ -31,7 +31,7 @@ from sentifuse.extract.plan import SHARD_ROWS
 from sentifuse.extract.profile import load_profile
 from sentifuse.extract.repair import repair, verify_set
 from sentifuse.extract.runner import EncoderSummary, run
-from sentifuse.fuse.batches import BatchSource, FieldRequest
+from sentifuse.fuse.features.batches import BatchSource, FieldRequest
 
 COUNT = 10
 PROFILE = """

@@ -19,7 +19,7 @@ from sentifuse.data.labels import write_annotations
 from sentifuse.data.manifest import Manifest, Pair, write_manifest
 from sentifuse.data.source import Annotation
 from sentifuse.data.splits import write_given
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 
 CLASSES = ("negative", "neutral", "positive")
 FIELDS = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.run import count_parameters
 

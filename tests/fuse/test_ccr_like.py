@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.ccr_like import CcrConfig, CcrLike, mean_divergence
 
 WIDTHS = {"tokens.states": 6, "context.vector": 5}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sentifuse import ConfigError
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.clmlf_like import ClmlfConfig, ClmlfLike, authors_contrast, data_contrast, label_contrast
 
 WIDTHS = {"tokens.states": 6, "regions.features": 5, "context.vector": 3}

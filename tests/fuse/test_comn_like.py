@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sentifuse import ConfigError
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.comn_like import ComnConfig, ComnLike
 
 WIDTHS = {"tokens.states": 6, "regions.features": 5}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import resolve
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.concat_mlp import ConcatMlp, ConcatMlpConfig
 
 FIELDS = {"tokens": ("tokens.states", "context.vector"), "clip": ("clip.text", "clip.image")}

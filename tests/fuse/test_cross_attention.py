@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sentifuse import ConfigError
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.cross_attention import CrossAttention, CrossAttentionConfig
 
 WIDTHS = {"tokens.states": 6, "regions.features": 5, "regions.boxes_normalised": 4, "context.vector": 3}

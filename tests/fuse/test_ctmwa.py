@@ -10,14 +10,14 @@ import torch
 
 from sentifuse import ConfigError, TrainingError
 from sentifuse.fuse import train as train_module
-from sentifuse.fuse.batches import Batch, BatchSource
 from sentifuse.fuse.config import resolve
 from sentifuse.fuse.evaluate import evaluate
+from sentifuse.fuse.features.batches import Batch, BatchSource
+from sentifuse.fuse.features.samples import digest_ids
 from sentifuse.fuse.heads.ctmwa import IMAGE, WORDS, Ctmwa, CtmwaConfig
 from sentifuse.fuse.heads.ctmwa_network import BACKBONE, WEIGHT_NETS, run_encoded, run_network, translate
 from sentifuse.fuse.heads.ctmwa_step import layers_of, parameters_of
 from sentifuse.fuse.run import RunDirectory
-from sentifuse.fuse.samples import digest_ids
 from sentifuse.fuse.train import TrainRequest, train
 
 WIDTHS = {WORDS: 6, IMAGE: 5}

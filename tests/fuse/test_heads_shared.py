@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from sentifuse import CacheError, ConfigError
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import TrainConfig, resolve
 from sentifuse.fuse.evaluate import evaluate
+from sentifuse.fuse.features.batches import Batch
+from sentifuse.fuse.features.samples import open_features
 from sentifuse.fuse.heads import HEADS, list_heads, load_head
 from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.loop import build_optimiser
 from sentifuse.fuse.precision import rounded_products
-from sentifuse.fuse.samples import open_features
 from sentifuse.fuse.train import TrainRequest, train
 
 WIDTHS = (6, 5, 9, 4, 7)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from sentifuse.fuse.batches import BatchSource
 from sentifuse.fuse.config import resolve
 from sentifuse.fuse.evaluate import evaluate
+from sentifuse.fuse.features.batches import BatchSource
+from sentifuse.fuse.features.samples import open_features
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.infer import Inference, infer, infer_logits
-from sentifuse.fuse.samples import open_features
 from sentifuse.fuse.train import TrainRequest, train
 
 CPU = torch.device("cpu")

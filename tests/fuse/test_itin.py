@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sentifuse import ConfigError
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import resolve
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.itin import CONTEXT, REGIONS, WORDS, Itin, ItinConfig
 
 WIDTHS = {"regions.features": 6, "tokens.states": 5, "context.vector": 4}

@@ -10,11 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from sentifuse import TrainingError
-from sentifuse.fuse.batches import BatchSource
+from sentifuse.fuse.features.batches import BatchSource
+from sentifuse.fuse.features.samples import open_features
 from sentifuse.fuse.heads.late_lr import SHARES, LateLr, LateLrConfig
 from sentifuse.fuse.infer import infer_logits, softmax
 from sentifuse.fuse.run import count_parameters
-from sentifuse.fuse.samples import open_features
 
 CPU = torch.device("cpu")
 HALF, REST = slice(0, 50), slice(50, None)

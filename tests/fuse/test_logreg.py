@@ -9,10 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from sentifuse import TrainingError
-from sentifuse.fuse.batches import BatchSource
+from sentifuse.fuse.features.batches import BatchSource
+from sentifuse.fuse.features.samples import open_features
 from sentifuse.fuse.heads.logreg import GRID, LogReg, LogRegConfig
 from sentifuse.fuse.infer import infer_logits
-from sentifuse.fuse.samples import open_features
 
 CPU = torch.device("cpu")
 

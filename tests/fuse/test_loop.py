@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from sentifuse import TrainingError
-from sentifuse.fuse.batches import BatchSource
 from sentifuse.fuse.config import TrainConfig
+from sentifuse.fuse.features.batches import BatchSource
+from sentifuse.fuse.features.samples import open_features
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.heads.head import Head
 from sentifuse.fuse.heads.text_only import TextOnly
 from sentifuse.fuse.infer import accuracy_and_loss, infer_logits, softmax
 from sentifuse.fuse.loop import EpochReport, build_optimiser, fit_head, rate_factor
-from sentifuse.fuse.samples import open_features
 
 CPU = torch.device("cpu")
 

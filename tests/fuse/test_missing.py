@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentifuse import CacheError, ConfigError
-from sentifuse.fuse.batches import Batch, FieldRequest
 from sentifuse.fuse.evaluate import evaluate, open_part
+from sentifuse.fuse.features.batches import Batch, FieldRequest
 from sentifuse.fuse.heads.ctmwa import IMAGE, WORDS
-from sentifuse.fuse.metrics import score
+from sentifuse.fuse.measure.metrics import score
 from sentifuse.fuse.missing import (
     draw,
     evaluate_missing,

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import resolve
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads.multisentinet import MultiSentiNet, MultiSentiNetConfig
 
 WIDTHS = {"tokens.states": 6, "regions.features": 5, "context.vector": 4}

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sentifuse.fuse import heads
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.evaluate import evaluate
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.train import TrainRequest, train
 
 FAST = {"learning_rate": "0.03", "batch_size": "16"}  # the small world has few steps per epoch

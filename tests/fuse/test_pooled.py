@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.heads.pooled import MlpConfig, pool
 

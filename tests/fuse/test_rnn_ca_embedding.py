@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sentifuse import ConfigError
-from sentifuse.fuse.batches import Batch
 from sentifuse.fuse.config import resolve
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.heads.rnn_ca_embedding import (
     IMAGE,

@@ -10,7 +10,7 @@ from sentifuse import cli
 from sentifuse.data.labels import Labels, read_labels
 from sentifuse.data.readers.sample import COMBINATIONS, generate
 from sentifuse.data.splits import read_split
-from sentifuse.fuse.batches import BatchSource
+from sentifuse.fuse.features.batches import BatchSource
 from sentifuse.fuse.heads.rnn_ca_embedding import RnnCaEmbedding
 from sentifuse.fuse.infer import infer
 from sentifuse.fuse.train import TrainRequest, train

@@ -16,7 +16,7 @@ import torch
 from sentifuse import CacheError, ConfigError, DataError
 from sentifuse.data import files
 from sentifuse.fuse import run as run_module
-from sentifuse.fuse.batches import BatchSource
+from sentifuse.fuse.features.batches import BatchSource
 from sentifuse.fuse.heads import HEADS
 from sentifuse.fuse.infer import infer_logits, softmax
 from sentifuse.fuse.run import Predictions, RunDirectory, check_runs_folder, read_predictions, run_name

@@ -116,7 +116,7 @@ def test_nothing_that_training_imports_can_open_the_test_part() -> None:
                 reached += [] if node.module in reached else [node.module]
             if isinstance(node, ast.ImportFrom) and node.module == "sentifuse.data.splits":
                 calls[name] = {alias.name for alias in node.names}
-    assert {"sentifuse.fuse.loop", "sentifuse.fuse.samples", "sentifuse.fuse.heads.itin"} <= set(reached)
+    assert {"sentifuse.fuse.loop", "sentifuse.fuse.features.samples", "sentifuse.fuse.heads.itin"} <= set(reached)
     assert not {"sentifuse.fuse.evaluate", "sentifuse.fuse.missing"} & set(reached)
     assert calls == {train_module.__name__: {"SplitFacts", "read_split", "read_split_facts"}}
     source = ast.parse(Path(train_module.__file__).read_text(encoding="utf-8"))

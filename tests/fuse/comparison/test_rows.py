@@ -9,9 +9,9 @@ import pytest
 from sentifuse import ConfigError
 from sentifuse.fuse.comparison.measured import Measured
 from sentifuse.fuse.comparison.rows import by_row, compare_rows, differences, notes_on_rows, summarise, test_to_train
-from sentifuse.fuse.paired import compare_heads, compare_predictions
+from sentifuse.fuse.measure.paired import compare_heads, compare_predictions
+from sentifuse.fuse.measure.statistics import bootstrap, spread
 from sentifuse.fuse.run import Predictions, RunDirectory
-from sentifuse.fuse.statistics import bootstrap, spread
 
 test_to_train.__test__ = False  # a function of the project, not a test
 

@@ -12,11 +12,11 @@ import torch
 from sentifuse import CacheError, ConfigError, DataError
 from sentifuse.data.manifest import Manifest, read_manifest, write_manifest
 from sentifuse.data.splits import read_split
-from sentifuse.fuse.batches import BatchSource
 from sentifuse.fuse.explain.explain import NOTHING, explain_pairs
 from sentifuse.fuse.explain.explanation import PairExplanation
 from sentifuse.fuse.explain.lines import shaded_lines
 from sentifuse.fuse.explain.write import write_explanations
+from sentifuse.fuse.features.batches import BatchSource
 from sentifuse.fuse.heads import HEADS
 from sentifuse.fuse.heads.head import HeadOutput
 from sentifuse.fuse.run import RunDirectory, read_predictions

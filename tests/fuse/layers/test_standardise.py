@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sentifuse.fuse.batches import Batch
+from sentifuse.fuse.features.batches import Batch
 from sentifuse.fuse.layers.standardise import Standardise, learn_statistics
 
 WIDTHS = {"tokens.states": 4, "context.vector": 3}

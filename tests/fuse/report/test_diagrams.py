@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentifuse.fuse.calibration import calibrate
+from sentifuse.fuse.measure.calibration import calibrate
 from sentifuse.fuse.report.diagrams import draw_reliability, draw_subsets
 
 

@@ -16,7 +16,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from sentifuse.fuse.calibration import BINS, calibrate
+from sentifuse.fuse.measure.calibration import BINS, calibrate
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from sentifuse.fuse.prefetch import prefetch
+from sentifuse.fuse.features.prefetch import prefetch
 
 
 def threads() -> set[str]:

@@ -16,10 +16,10 @@ import torch
 
 from sentifuse import ConfigError
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.fuse.delivery import CPU, RESIDENT, Converted, Delivery, Resident, Staged
-from sentifuse.fuse.gather import Column
-from sentifuse.fuse.prefetch import prefetch
-from sentifuse.fuse.requests import FieldRequest, find_field, width_of
+from sentifuse.fuse.features.delivery import CPU, RESIDENT, Converted, Delivery, Resident, Staged
+from sentifuse.fuse.features.gather import Column
+from sentifuse.fuse.features.prefetch import prefetch
+from sentifuse.fuse.features.requests import FieldRequest, find_field, width_of
 
 __all__ = ["Batch", "BatchSource", "FieldRequest", "find_field", "shuffled_batches", "width_of"]
 

@@ -18,7 +18,7 @@ from sentifuse.cache.memory import free_memory_bytes
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.data.labels import Labels
 from sentifuse.data.manifest import Manifest, Pair
-from sentifuse.fuse.batches import FieldRequest, find_field
+from sentifuse.fuse.features.batches import FieldRequest, find_field
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 OpenReader = Callable[..., FeatureReader]  # called with a feature set and `reader=`

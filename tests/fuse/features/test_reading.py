@@ -7,10 +7,10 @@ import pytest
 
 from sentifuse import CacheError, ConfigError, ResourceError
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.fuse import delivery, samples
-from sentifuse.fuse.batches import BatchSource, FieldRequest
 from sentifuse.fuse.evaluate import evaluate
-from sentifuse.fuse.samples import open_features, prove_features
+from sentifuse.fuse.features import delivery, samples
+from sentifuse.fuse.features.batches import BatchSource, FieldRequest
+from sentifuse.fuse.features.samples import open_features, prove_features
 from sentifuse.fuse.train import TrainRequest, train
 
 MakeWorld = Callable[..., Any]

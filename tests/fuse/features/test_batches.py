@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sentifuse import CacheError
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest, shuffled_batches
-from sentifuse.fuse.samples import open_features
+from sentifuse.fuse.features.batches import Batch, BatchSource, FieldRequest, shuffled_batches
+from sentifuse.fuse.features.samples import open_features
 
 STATES = FieldRequest(encoder="tokens", field="states")
 VECTOR = FieldRequest(encoder="context", field="vector")

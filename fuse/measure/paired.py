@@ -15,9 +15,9 @@ import numpy as np
 from scipy import stats
 
 from sentifuse import ConfigError, DataError
-from sentifuse.fuse.resampling import MEASURES, FloatArray, IntArray, Units, measure_resamples, sort_units
+from sentifuse.fuse.measure.resampling import MEASURES, FloatArray, IntArray, Units, measure_resamples, sort_units
+from sentifuse.fuse.measure.statistics import LEVEL, RESAMPLES, McNemar, holm, mcnemar, order_statistic
 from sentifuse.fuse.run import Predictions
-from sentifuse.fuse.statistics import LEVEL, RESAMPLES, McNemar, holm, mcnemar, order_statistic
 
 # Shapes: n pairs, K classes; a cell is (true class, A's class, B's class), K·K·K of them. R resamples.
 

@@ -6,9 +6,9 @@ import pytest
 from sentifuse import DataError
 from sentifuse.data.labels import merge_labels
 from sentifuse.data.source import Annotation
-from sentifuse.fuse.metrics import score
+from sentifuse.fuse.measure.metrics import score
+from sentifuse.fuse.measure.subsets import FAMILIES, TITLES, score_subsets, subsets
 from sentifuse.fuse.run import Predictions
-from sentifuse.fuse.subsets import FAMILIES, TITLES, score_subsets, subsets
 
 CLASSES = ("negative", "neutral", "positive")
 #          text, image

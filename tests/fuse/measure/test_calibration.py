@@ -5,7 +5,7 @@ import pytest
 import sklearn.metrics
 from sklearn.calibration import calibration_curve
 
-from sentifuse.fuse.calibration import calibrate, expected_calibration_error, reliability
+from sentifuse.fuse.measure.calibration import calibrate, expected_calibration_error, reliability
 
 #                   three negative, one neutral, two positive
 LABELS = np.array([0, 0, 0, 1, 2, 2])

@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from sentifuse.fuse.metrics import score
-from sentifuse.fuse.resampling import MEASURES, measure_resamples, sort_units
+from sentifuse.fuse.measure.metrics import score
+from sentifuse.fuse.measure.resampling import MEASURES, measure_resamples, sort_units
 
 
 def test_measures_of_counts_are_the_metrics() -> None:

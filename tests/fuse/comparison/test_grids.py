@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from sentifuse.fuse.comparison.formats import escape_latex, to_csv, to_latex, to_markdown
-from sentifuse.fuse.comparison.grids import Grid, grids_of, heading_of, plain_lines
+from sentifuse.fuse.comparison.grids import grids_of, heading_of
 from sentifuse.fuse.comparison.published import published_rows
+from sentifuse.fuse.comparison.table_csv import to_csv
+from sentifuse.fuse.tables import to_latex, to_markdown
 
 HERE = {"profile": "offline", "protocol": "random", "rule": "multisentinet", "n_pairs": 4000}
 
@@ -52,14 +53,6 @@ def test_latex_has_no_sign_that_it_cannot_set(document: dict[str, Any]) -> None:
             assert line.count("{") - line.count("\\{") == line.count("}") - line.count("\\}")
 
 
-def test_every_sign_of_latex_is_escaped() -> None:
-    escaped = escape_latex("a_b & 50 % {x} #1 $ ^ ~ \\ ± † --protocol")
-    assert escaped == (
-        r"a\_b \& 50 \% \{x\} \#1 \$ \textasciicircum{} \textasciitilde{} \textbackslash{} $\pm$ "
-        r"\textsuperscript{\dag} -{}-protocol"
-    )
-
-
 def test_the_csv_has_the_numbers_themselves(document: dict[str, Any]) -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(document))))
     kinds = {row["kind"] for row in rows}
@@ -69,8 +62,3 @@ def test_the_csv_has_the_numbers_themselves(document: dict[str, Any]) -> None:
     }
     assert accuracy == {name: row["accuracy"]["value"] for name, row in document["rows"].items()}
     assert all(row["differs"] for row in rows if row["kind"] == "published")
-
-
-def test_columns_stand_under_each_other() -> None:
-    grid = Grid(title="t", headings=("a", "b"), rows=(("long", "1"), ("x", "2")), notes=("n",))
-    assert plain_lines([grid]) == ["t", "a     b", "----  -", "long  1", "x     2", "n"]

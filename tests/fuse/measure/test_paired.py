@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from sentifuse import ConfigError, DataError
-from sentifuse.fuse.paired import align, compare_heads, compare_predictions, correct, groups_of, pool, verdict
+from sentifuse.fuse.measure.paired import align, compare_heads, compare_predictions, correct, groups_of, pool, verdict
 from sentifuse.fuse.run import Predictions
 
 CLASSES = ("negative", "neutral", "positive")

@@ -1,13 +1,8 @@
-"""A comparison's tables as Markdown, LaTeX and CSV. Draws what `grids` says; the CSV has the numbers themselves."""
+"""A table as words in cells, drawn for a terminal, Markdown and LaTeX. Knows nothing of what stands in it."""
 
-import csv
-import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from sentifuse.fuse.comparison.grids import Grid
-from sentifuse.fuse.comparison.rows import MEASURES
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -39,6 +34,54 @@ _LATEX = {
     "”": "''",
     "’": "'",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A titled table of strings with notes below it."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent with one digit behind the point; an en dash for None.
+
+    >>> percent(0.7234), percent(None)
+    ('72.3', '–')
+    """
+    return "–" if value is None else f"{100 * value:.1f}".replace("-", "−")
+
+
+def points(value: float) -> str:
+    """A difference in hundredths with its sign.
+
+    >>> points(0.0123), points(-0.002)
+    ('+1.2', '−0.2')
+    """
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def probability(p: float) -> str:
+    """
+    >>> probability(0.0312), probability(0.00004)
+    ('0.031', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def plain_lines(grids: Sequence[Grid]) -> list[str]:
+    """For a terminal: columns under each other."""
+    lines = []
+    for grid in grids:
+        widths = [max(len(row[i]) for row in (grid.headings, *grid.rows)) for i in range(len(grid.headings))]
+        lines += ["", grid.title]
+        for row in (grid.headings, tuple("-" * width for width in widths), *grid.rows):
+            lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        lines += list(grid.notes)
+    return lines[1:]
 
 
 def to_markdown(heading: str, grids: Sequence[Grid], files: Sequence[str] = ()) -> str:
@@ -74,45 +117,6 @@ def escape_latex(text: str) -> str:
     """
     shown = ["".join(_LATEX.get(sign, sign if sign.isascii() else "?") for sign in part) for part in text.split("--")]
     return "-{}-".join(shown)  # an option of ours, not LaTeX's dash
-
-
-def to_csv(document: Mapping[str, Any]) -> str:
-    """One line per row and number, fractions of 1; `kind` parts what was measured from what was published.
-
-    Columns: kind (measured, subset, missing, difference, published), name, of (subset, kind and rate, or source),
-    measure, value, sd, low, high, n, differs.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("kind", "name", "of", "measure", "value", "sd", "low", "high", "n", "differs"))
-    for name, row in document["rows"].items():
-        for measure in MEASURES:
-            found = row[measure]
-            numbers = (found["value"], found["sd"], found["low"], found["high"])
-            writer.writerow(("measured", name, "", measure, *numbers, row["n_runs"], ""))
-        writer.writerow(
-            ("measured", name, "", "seconds", row["seconds"]["mean"], row["seconds"]["sd"], "", "", row["n_runs"], "")
-        )
-    for name, found in document["differences"].items():
-        ends = (found["difference"], found["over_runs"]["sd"], found["low"], found["high"])
-        writer.writerow(("difference", name, found["baseline"], "accuracy", *ends, found["n"], found["verdict"]))
-    for block in document["subsets"]:
-        for name, subsets in block["rows"].items():
-            for subset, found in subsets.items():
-                numbers = (found.get("accuracy"), "", found.get("low"), found.get("high"))
-                writer.writerow(("subset", name, subset, "accuracy", *numbers, found["n"], ""))
-    for block in document["missing"]:
-        for name, cells in block["rows"].items():
-            for cell in cells:
-                of = f"{block['missing']} {cell['rate']:g}"
-                numbers = (cell["accuracy"], cell["sd"], "", "")
-                writer.writerow(("missing", name, of, "accuracy", *numbers, cell["n_runs"], ""))
-    for one in document["published"]:
-        for measure in ("accuracy", "f1"):
-            if one[measure] is not None:
-                row = ("published", one["system"], one["title"], measure, one[measure], "", "", "", "")
-                writer.writerow((*row, "; ".join(one["differs"])))
-    return text.getvalue()
 
 
 def _markdown(text: str) -> str:

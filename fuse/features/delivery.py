@@ -16,7 +16,7 @@ import torch
 
 from sentifuse import ResourceError
 from sentifuse.cache.memory import free_memory_bytes
-from sentifuse.fuse.gather import Column, plan_copy
+from sentifuse.fuse.features.gather import Column, plan_copy
 
 CPU = torch.device("cpu")
 RESIDENT = ("device", "ram")

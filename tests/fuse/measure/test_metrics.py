@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from sentifuse.fuse.metrics import auroc, score
+from sentifuse.fuse.measure.metrics import auroc, score
 
 CLASSES = ("negative", "neutral", "positive")
 #            true: negative 4, neutral 1, positive 5

@@ -16,10 +16,10 @@ from sentifuse.cache.featureset import FeatureSet, create_feature_set
 from sentifuse.cache.reader import READERS, FeatureReader
 from sentifuse.cache.spec import Field, Row
 from sentifuse.cache.writer import FeatureWriter
-from sentifuse.fuse import batches as batches_module
-from sentifuse.fuse import gather as gather_module
-from sentifuse.fuse.batches import Batch, BatchSource, FieldRequest
-from sentifuse.fuse.delivery import Converted, Staged
+from sentifuse.fuse.features import batches as batches_module
+from sentifuse.fuse.features import gather as gather_module
+from sentifuse.fuse.features.batches import Batch, BatchSource, FieldRequest
+from sentifuse.fuse.features.delivery import Converted, Staged
 
 Values = dict[str, np.ndarray] | None
 

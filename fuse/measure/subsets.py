@@ -10,9 +10,9 @@ import numpy as np
 
 from sentifuse import DataError
 from sentifuse.data.labels import NEUTRAL, Labels
-from sentifuse.fuse.metrics import score
+from sentifuse.fuse.measure.metrics import score
+from sentifuse.fuse.measure.statistics import RESAMPLES, bootstrap
 from sentifuse.fuse.run import Predictions
-from sentifuse.fuse.statistics import RESAMPLES, bootstrap
 
 # Name -> what a table calls it. Those of one family share no pair, and together they are all pairs.
 FAMILIES: dict[str, dict[str, str]] = {

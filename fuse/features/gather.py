@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.fuse.requests import FieldRequest, element_of, find_field, is_sequence
+from sentifuse.fuse.features.requests import FieldRequest, element_of, find_field, is_sequence
 
 TORCH_DTYPES = {
     "float16": torch.float16,

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from sentifuse import ConfigError
-from sentifuse.fuse.metrics import score
-from sentifuse.fuse.resampling import MEASURES
-from sentifuse.fuse.statistics import bootstrap, holm, mcnemar, spread
+from sentifuse.fuse.measure.metrics import score
+from sentifuse.fuse.measure.resampling import MEASURES
+from sentifuse.fuse.measure.statistics import bootstrap, holm, mcnemar, spread
 
 # What a head does to pairs, true class by row: unequal classes, the rare one mostly missed, as in MVSA-Single.
 CONFUSION = np.array([[0.20, 0.01, 0.09], [0.02, 0.03, 0.055], [0.06, 0.015, 0.52]])

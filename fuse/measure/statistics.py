@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from sentifuse import ConfigError
-from sentifuse.fuse.resampling import MEASURES, FloatArray, IntArray, Units, measure_resamples, sort_units
+from sentifuse.fuse.measure.resampling import MEASURES, FloatArray, IntArray, Units, measure_resamples, sort_units
 
 LEVEL = 0.95
 RESAMPLES = 10_000

@@ -1,0 +1,1 @@
+"""From the feature cache to batches of tensors."""

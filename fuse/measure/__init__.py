@@ -1,0 +1,1 @@
+"""What test answers say: metrics, intervals, paired tests, subsets. Knows arrays and predictions, never a head."""
