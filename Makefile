@@ -14,9 +14,12 @@ SEED    ?= 0
 SPLIT   ?= test
 SEEDS   ?= 0 1 2 3 4
 ARGS    ?=
+CLAIM   ?=
+MAIN    := itin,ctmwa,rnn_ca_embedding,logreg
+COMPARE  = $(CLI) compare $(if $(DATASET),--dataset $(DATASET)) $(if $(CLAIM),--claim $(CLAIM)) $(ARGS)
 
 # `extract`, `data` and `cache` are folders too: without .PHONY these targets would do nothing.
-.PHONY: help setup demo extract train evaluate compare report test check stress bench bench-cache bench-shared bench-regions bench-heads wheel clean
+.PHONY: help setup demo extract train evaluate compare tables report test check stress bench bench-cache bench-shared bench-regions bench-heads wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -46,6 +49,11 @@ train: $(READY)  ## stage 2: [HEAD=itin] [DATASET=...] [SEED=0] [ARGS=...]
 
 compare: $(READY)  ## train what is missing, table of heads: [DATASET=...] [ARGS="--heads itin,logreg --seeds 5 --protocol grouped"]
 	@$(CLI) compare $(if $(DATASET),--dataset $(DATASET)) $(ARGS)
+
+tables: $(READY)  ## all heads on random splits, the main heads on grouped splits and folds: [DATASET=...] [CLAIM=itin] [ARGS="--workers 2"] (resumable)
+	@$(COMPARE) --protocol random
+	@$(COMPARE) --protocol grouped --heads $(MAIN)
+	@$(COMPARE) --protocol grouped-folds --heads $(MAIN)
 
 evaluate: $(READY)  ## metrics of the run last trained: [SPLIT=test] [ARGS="--run folder"]
 	@$(CLI) evaluate --split $(SPLIT) $(ARGS)

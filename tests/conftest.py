@@ -1,6 +1,7 @@
 """Fixtures shared by all rooms' tests."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ import pytest
 from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a hub; set before huggingface_hub is imported
+
+# A shell starts its background jobs with Ctrl-C ignored, and every child inherits that: tests that interrupt a process
+# of theirs would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORDS = ("positive", "neutral", "negative")
 COLOURS = {"positive": (240, 200, 40), "neutral": (140, 140, 140), "negative": (30, 30, 90)}
