@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentifuse import ConfigError
 from sentifuse.cache.access import HeldFiles, MappedFiles, ShardFiles, merge_ranges
 from sentifuse.cache.checksum import row_crc32c
-from sentifuse.cache.errors import CacheError, CorruptShard, FingerprintMismatch, NotStored
+from sentifuse.cache.errors import CorruptShard, FingerprintMismatch, NotStored
 from sentifuse.cache.featureset import FeatureSet, open_feature_set
 from sentifuse.cache.journal import Index, read_index
 from sentifuse.cache.record import ShardRecord
@@ -47,13 +48,15 @@ class FeatureReader:
 
     Raises
     ------
+    ConfigError
+        No such reader.
     NoFeatures, CorruptIndex, CorruptShard, FutureVersion, FingerprintMismatch
         Every shard is checked against index and recipe here; bytes of values are proved by `check`.
     """
 
     def __init__(self, feature_set: FeatureSet | Path | str, *, reader: str = "mmap") -> None:
         if reader not in READERS:
-            raise CacheError(f"reader {reader!r}: expected one of {', '.join(READERS)}")
+            raise ConfigError.unknown("reader", reader, READERS, where="--reader")
         if not isinstance(feature_set, FeatureSet):
             feature_set = open_feature_set(Path(feature_set))
         self.feature_set = feature_set

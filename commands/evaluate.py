@@ -128,7 +128,7 @@ def _evaluate_missing(run: Path, missing: str, rates: str | None, **options: Any
         wanted = RATES if rates is None else tuple(float(rate) for rate in rates.split(","))
     except ValueError as error:
         raise ConfigError(f"--rates {rates}: expected numbers with commas between them, as in 0.3,0.5") from error
-    return evaluate_missing(run, missing=missing, rates=wanted, **options)
+    return evaluate_missing(run, kinds=(missing,), rates=wanted, **options)
 
 
 def _by_rate(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -39,7 +39,7 @@ def explain(
 ) -> None:
     """Regions, words, gates and weights of single pairs: a PNG each, one HTML page, and JSON with the very numbers."""
     from sentifuse.commands.state import run_or_last
-    from sentifuse.data.files import check_writable
+    from sentifuse.fuse.explain.write import check_out
 
     output = Output(as_json=as_json)
     if (ids is None) == (errors is None):
@@ -49,7 +49,7 @@ def explain(
     part = split or "test"
     wanted = f"the {errors} most confident errors of the {part} part" if ids is None else f"{len(chosen)} by id"
     folder = out or directory / "explain" / (f"errors-{part}-{errors}" if errors is not None else _name(chosen))
-    check_writable(folder, hint="Mend the permissions, or name another folder with --out")
+    check_out(folder)
     output.note(f"explaining pairs ({wanted}) by {directory.name} ({why})")
     from sentifuse.fuse.explain.errors import explain_errors
     from sentifuse.fuse.explain.explain import explain_pairs

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 from sentifuse import ConfigError
+from sentifuse.cache.reader import FeatureReader
 from sentifuse.data.groups import read_groups
 from sentifuse.fuse.evaluate import OpenedPart, open_part
 from sentifuse.fuse.features.batches import Batch, BatchSource
 from sentifuse.fuse.features.requests import FieldRequest
+from sentifuse.fuse.features.samples import OpenReader
 from sentifuse.fuse.measure.metrics import score
 from sentifuse.fuse.measure.statistics import bootstrap
 from sentifuse.fuse.run import RunDirectory
@@ -39,7 +41,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def evaluate_missing(
     run: Path | RunDirectory,
     *,
-    missing: str,
+    kinds: Sequence[str],
     rates: Sequence[float] = RATES,
     fillings: Sequence[str] = FILLINGS,
     split: str = "test",
@@ -47,13 +49,14 @@ def evaluate_missing(
     artifacts: Path | None = None,
     device: str = "auto",
     reader: str = "mmap",
+    open_reader: OpenReader = FeatureReader,
 ) -> list[dict[str, Any]]:
-    """Metrics of a run by rate and filling, one row each.
+    """Metrics of a run by kind, rate and filling, one row each. The part is opened, and counted, once.
 
     Parameters
     ----------
-    missing
-        "text", "image" or "random".
+    kinds
+        What is missing: of "text", "image" and "random".
     rates
         Shares of the pairs that lack it, from 0 to 1.
     fillings
@@ -62,43 +65,46 @@ def evaluate_missing(
         left, where its details have `text_logits` and `image_logits`; otherwise this filling has no rows.
     seed
         Of the draw of pairs; it does not depend on the run.
+    reader, open_reader
+        As of `evaluate`.
 
     Returns
     -------
     list
-        missing, rate, filling, n, n_missing, accuracy, f1_weighted, f1_macro, balanced_accuracy; accuracy_low,
-        accuracy_high: the ends of its 95 % interval, None where they cannot be told.
+        missing (the kind), rate, filling, n, n_missing, accuracy, f1_weighted, f1_macro, balanced_accuracy;
+        accuracy_low, accuracy_high: the ends of its 95 % interval, None where they cannot be told.
 
     Raises
     ------
     ConfigError
         An unknown kind or filling, a rate out of range, or a field whose modality is not known.
     """
-    _check(missing, rates, fillings)
-    part = open_part(run, split, artifacts=artifacts, device=device, reader=reader)
+    _check(kinds, rates, fillings)
+    part = open_part(run, split, artifacts=artifacts, device=device, reader=reader, open_reader=open_reader)
     part.run.count_evaluation(split)
-    sides = np.array([missing_side(id_, missing, seed) for id_ in part.samples.ids])
-    draws = np.array([draw(id_, seed) for id_ in part.samples.ids])
+    sides_lost = MODALITIES if "random" in kinds else tuple(dict.fromkeys(kinds))
+    predicted = predict_by_filling(part, fillings, sides_lost, reader=reader)
     known = read_groups(part.dataset_dir) if part.is_grouped else {}
     groups = [known[id_] for id_ in part.samples.ids] if part.is_grouped else None
-    sides_lost = MODALITIES if missing == "random" else (missing,)
-    predicted = predict_by_filling(part, fillings, sides_lost, reader=reader)
+    draws = np.array([draw(id_, seed) for id_ in part.samples.ids])
     rows = []
-    for rate in rates:
-        is_missing = draws < rate
-        for filling, answers in predicted.items():
-            chosen = answers[""].copy()
-            for side in answers.keys() - {""}:
-                rows_of_side = is_missing & (sides == side)
-                chosen[rows_of_side] = answers[side][rows_of_side]
-            metrics = score(part.samples.labels, chosen, part.run.classes)
-            kept = ("n", "accuracy", "f1_weighted", "f1_macro", "balanced_accuracy")
-            found = {"missing": missing, "rate": float(rate), "filling": filling, "n_missing": int(is_missing.sum())}
-            k = len(part.run.classes)
-            ends = bootstrap(part.samples.labels, chosen, k, groups=groups, measures=("accuracy",))["accuracy"]
-            found |= {name: metrics[name] for name in kept}
-            rows.append(found | {"accuracy_low": ends.low, "accuracy_high": ends.high})
+    for kind in kinds:
+        sides = np.array([missing_side(id_, kind, seed) for id_ in part.samples.ids])
+        for rate in rates:
+            lost = np.where(draws < rate, sides, "")
+            for filling, answers in predicted.items():
+                chosen = np.select([lost == side for side in answers], list(answers.values()))
+                found = {"missing": kind, "rate": float(rate), "filling": filling, "n_missing": int((lost != "").sum())}
+                rows.append(found | _score(part, chosen, groups))
     return rows
+
+
+def _score(part: OpenedPart, predicted: Array, groups: Sequence[str] | None) -> dict[str, Any]:
+    labels, classes = part.samples.labels, part.run.classes
+    metrics = score(labels, predicted, classes)
+    ends = bootstrap(labels, predicted, len(classes), groups=groups, measures=("accuracy",))["accuracy"]
+    kept = ("n", "accuracy", "f1_weighted", "f1_macro", "balanced_accuracy")
+    return {name: metrics[name] for name in kept} | {"accuracy_low": ends.low, "accuracy_high": ends.high}
 
 
 def draw(id_: str, seed: int) -> float:
@@ -110,10 +116,10 @@ def draw(id_: str, seed: int) -> float:
     return _number(f"{seed}:missing:{id_}")
 
 
-def missing_side(id_: str, missing: str, seed: int) -> str:
+def missing_side(id_: str, kind: str, seed: int) -> str:
     """Which modality a pair loses, if it loses one."""
-    if missing != "random":
-        return missing
+    if kind != "random":
+        return kind
     return MODALITIES[int(_number(f"{seed}:side:{id_}") * len(MODALITIES))]
 
 
@@ -154,7 +160,7 @@ def predict_by_filling(
         for filling in fillings:
             if (found := answers[filling]) is not None:
                 result.setdefault(filling, {"": complete})[side] = found
-    return result
+    return {filling: answers for filling, answers in result.items() if answers.keys() >= {*sides}}
 
 
 def without(batch: Batch, keys: Sequence[str]) -> Batch:
@@ -214,9 +220,10 @@ def _predict(part: OpenedPart, change: Change) -> tuple[Array, dict[str, Array]]
     return predicted, others
 
 
-def _check(missing: str, rates: Sequence[float], fillings: Sequence[str]) -> None:
-    if missing not in KINDS:
-        raise ConfigError.unknown("kind", missing, KINDS, where="--missing")
+def _check(kinds: Sequence[str], rates: Sequence[float], fillings: Sequence[str]) -> None:
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError.unknown("kind", kind, KINDS, where="--missing")
     for filling in fillings:
         if filling not in FILLINGS:
             raise ConfigError.unknown("filling", filling, FILLINGS)

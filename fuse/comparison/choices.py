@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from sentifuse import ConfigError
+from sentifuse.fuse.heads import HEADS
 
 MAIN_HEADS = ("itin", "ctmwa", "rnn_ca_embedding", "logreg")
 ABLATIONS = ("itin:without_alignment", "itin:without_gating", "itin:without_context", "itin:context_only")
@@ -56,7 +57,7 @@ def parse_heads(names: Sequence[str], overrides: Mapping[str, Any] | None = None
     Raises
     ------
     ConfigError
-        None at all, or one named twice. Unknown heads and presets are refused when the plan is made.
+        None at all, one named twice, or one that is not known. Unknown presets are refused when the plan is made.
     """
     if not names:
         raise ConfigError("--heads: expected heads with commas between them, found none. Type: --heads itin,logreg")
@@ -66,6 +67,8 @@ def parse_heads(names: Sequence[str], overrides: Mapping[str, Any] | None = None
     choices = []
     for name in names:
         head, _, preset = name.partition(":")
+        if head not in HEADS:
+            raise ConfigError.unknown("head", head, HEADS, where="--heads")
         choices.append(Choice(head=head, preset=preset or "default", overrides=dict(overrides or {})))
     return tuple(choices)
 

@@ -29,13 +29,13 @@ from sentifuse.fuse.comparison.choices import (
 from sentifuse.fuse.comparison.comparable import check_comparable
 from sentifuse.fuse.comparison.document import build_document
 from sentifuse.fuse.comparison.existing import Found, find_runs
+from sentifuse.fuse.comparison.gaps import digest_pairs, read_gaps
 from sentifuse.fuse.comparison.given import rows_of_runs
 from sentifuse.fuse.comparison.jobs import Job, Outcome, default_workers, run_jobs
 from sentifuse.fuse.comparison.measured import Measured, is_measured, read_measured
 from sentifuse.fuse.comparison.plan import Plan, make_plan
 from sentifuse.fuse.evaluate import read_run_split
 from sentifuse.fuse.heads import HEADS
-from sentifuse.fuse.missing import KINDS
 from sentifuse.fuse.run import RunDirectory, check_runs_folder
 
 Note = Callable[[str], None]
@@ -202,7 +202,7 @@ def compare(request: CompareRequest, note: Note = lambda line: None) -> dict[str
     jobs = _jobs(request, work, tests, labels)
     outcomes = _do(request, work, jobs, note)
     failed = {job.name: outcomes[job.number].error for job in jobs if outcomes[job.number].error}
-    measured, missing = _collect(work, jobs, outcomes)
+    measured = _collect(work, jobs, outcomes)
     if not measured:
         reasons = "; ".join(f"{name}: {error}" for name, error in list(failed.items())[:3])
         raise TrainingError(f"comparison: expected runs to compare, found none: {reasons}. Mend that and compare again")
@@ -217,7 +217,7 @@ def compare(request: CompareRequest, note: Note = lambda line: None) -> dict[str
         choices={entry.row: entry.choice for entry in work.entries},
         baseline=work.baseline,
         claim=request.claim,
-        missing=missing,
+        missing=_read_gaps(measured, tests, labels.by_id(work.target)) if request.missing else {},
         failed=failed,
         left_out=work.plan.left_out if work.plan else {},
         unreadable=work.found.unreadable,
@@ -269,8 +269,12 @@ def _jobs(
     known = labels.by_id(work.target)
     jobs = []
     for number, entry in enumerate(work.entries):
-        has_answers = entry.run is not None and is_measured(entry.run, tests[entry.seed, entry.fold], known)
-        if has_answers and not request.missing:
+        test = tests[entry.seed, entry.fold]
+        has_answers = entry.run is not None and is_measured(entry.run, test, known)
+        gaps_on = digest_pairs(test, known) if request.missing else ""
+        if gaps_on and entry.run is not None and read_gaps(entry.run, gaps_on) is not None:
+            gaps_on = ""
+        if has_answers and not gaps_on:
             continue
         jobs.append(
             Job(
@@ -288,7 +292,7 @@ def _jobs(
                 target=work.target,
                 run=entry.run.path if entry.run else None,
                 measure=not has_answers,
-                missing=KINDS if request.missing else (),
+                gaps_on=gaps_on,
                 command=request.command,
             )
         )
@@ -321,12 +325,9 @@ def _do(request: CompareRequest, work: Work, jobs: Sequence[Job], note: Note) ->
     return run_jobs(jobs, workers=workers, device=request.device, report=report)
 
 
-def _collect(
-    work: Work, jobs: Sequence[Job], outcomes: Mapping[int, Outcome]
-) -> tuple[list[Measured], dict[str, list[Sequence[Mapping[str, Any]]]]]:
+def _collect(work: Work, jobs: Sequence[Job], outcomes: Mapping[int, Outcome]) -> list[Measured]:
     done_by_job = {job.number for job in jobs}
     measured: list[Measured] = []
-    missing: dict[str, list[Sequence[Mapping[str, Any]]]] = {}
     for number, entry in enumerate(work.entries):
         outcome = outcomes.get(number)
         if outcome is None and (entry.run is None or number in done_by_job):
@@ -335,9 +336,18 @@ def _collect(
             continue
         path = Path(outcome.run) if outcome is not None else entry.run.path if entry.run else Path()
         measured.append(read_measured(entry.row, RunDirectory.open(path)))
-        if outcome is not None and outcome.missing:
-            missing.setdefault(entry.row, []).append(outcome.missing)
-    return measured, missing
+    return measured
+
+
+def _read_gaps(
+    measured: Sequence[Measured], tests: Mapping[tuple[int, int], Sequence[str]], known: Mapping[str, str]
+) -> dict[str, list[Sequence[Mapping[str, Any]]]]:
+    found: dict[str, list[Sequence[Mapping[str, Any]]]] = {}
+    for one in measured:
+        rows = read_gaps(one.run, digest_pairs(tests[one.place], known))
+        if rows is not None:
+            found.setdefault(one.row, []).append(rows)
+    return found
 
 
 def _spoken(seconds: float) -> str:

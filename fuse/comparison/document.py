@@ -75,6 +75,8 @@ def build_document(
     ]
     if baseline is not None and not has_baseline:
         notes.append(f"nothing was compared with {baseline}: " + ("no run of it" if baseline not in rows else "alone"))
+    if claim is not None and claimed is None:
+        notes.append(f"nothing was claimed: no run of {claim}")
     sweep = _sweep(rows, choices, document["dataset"], summaries := {n: summarise(r, drawn) for n, r in rows.items()})
     if sweep and sweep["key"] == "region_count" and stored_regions is not None:
         more = [value for value in sweep["values"] if value > stored_regions]

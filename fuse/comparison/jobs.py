@@ -8,7 +8,7 @@ import importlib
 import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sentifuse.fuse.run import RunDirectory
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,7 @@ class Job:
     target: str
     run: Path | None = None
     measure: bool = True  # False: its test part was measured before
-    missing: tuple[str, ...] = ()  # kinds of missing modality to measure too
+    gaps_on: str = ""  # `gaps.digest_pairs` of the test part: measure with texts or images missing, too
     command: tuple[str, ...] = ()
 
 
@@ -57,7 +56,6 @@ class Outcome:
     trained: bool = False
     val_accuracy: float | None = None
     fit_s: float = 0.0
-    missing: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)  # rows of `evaluate_missing`
 
 
 def run_jobs(
@@ -131,7 +129,7 @@ def do_job(job: Job, device: str, readers: SharedReaders) -> Outcome:
     run: RunDirectory | None = None
     try:
         run = _train(job, device, readers) if job.run is None else _open(job.run)
-        rows = _measure(job, run, device, readers)
+        _measure(job, run, device, readers)
     except Exception as error:  # noqa: BLE001  # the outermost frame of one training: the other ones go on
         text = str(error) if isinstance(error, SentifuseError) else traceback.format_exc(limit=-3)
         return Outcome(number=job.number, run=str(run.path) if run else "", error=text)
@@ -141,7 +139,6 @@ def do_job(job: Job, device: str, readers: SharedReaders) -> Outcome:
         trained=job.run is None,
         val_accuracy=run.document["best"]["val_accuracy"],
         fit_s=run.document["timings"]["fit_s"],
-        missing=tuple(rows),
     )
 
 
@@ -171,15 +168,11 @@ def _open(path: Path) -> "RunDirectory":
     return RunDirectory.open(path)
 
 
-def _measure(job: Job, run: "RunDirectory", device: str, readers: SharedReaders) -> list[Mapping[str, Any]]:
+def _measure(job: Job, run: "RunDirectory", device: str, readers: SharedReaders) -> None:
+    from sentifuse.fuse.comparison.gaps import measure_gaps
     from sentifuse.fuse.evaluate import evaluate
-    from sentifuse.fuse.missing import evaluate_missing
 
     if job.measure:
         evaluate(run, split="test", artifacts=job.artifacts, device=device, open_reader=readers)
-    rows: list[Mapping[str, Any]] = []
-    for kind in job.missing:
-        rows += evaluate_missing(
-            run, missing=kind, rates=MISSING_RATES, fillings=("own",), artifacts=job.artifacts, device=device
-        )
-    return rows
+    if job.gaps_on:
+        measure_gaps(run, job.gaps_on, artifacts=job.artifacts, device=device, open_reader=readers)

@@ -107,10 +107,10 @@ class _Opened:
         known = self.manifest.by_id()
         for id_ in ids:
             if id_ not in known:
-                near = ", ".join(get_close_matches(id_, list(known), n=NEAREST, cutoff=0.3)) or "none"
+                near = get_close_matches(id_, list(known), n=NEAREST, cutoff=0.3)
+                what = f"the nearest ids: {', '.join(near)}" if near else f"its first id is {next(iter(known))}"
                 raise DataError(
-                    f"--ids: no pair {id_!r} in dataset {self.run.document['dataset']} ({len(known):,} pairs); the "
-                    f"nearest ids: {near}"
+                    f"--ids: no pair {id_!r} in dataset {self.run.document['dataset']} ({len(known):,} pairs); {what}"
                 )
             part = self.parts.get(id_)
             if split is not None and part != split:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sentifuse import ConfigError
 from sentifuse.data import files
 from sentifuse.fuse.embed import to_png
 from sentifuse.fuse.explain.draw import draw
@@ -13,6 +14,7 @@ from sentifuse.fuse.explain.page import render_page
 
 PAGE, NUMBERS = "explain.html", "explain.json"
 NAME_LENGTH = 60
+FIGURE = re.compile(r"\d{2,}-[\w-]*\.png", flags=re.ASCII)  # what `figure_name` gives
 
 ABOUT = (
     "Every number is of one forward pass of the trained head. Shades are in proportion to the weights. Beside them "
@@ -22,10 +24,32 @@ ABOUT = (
 )
 
 
+def check_out(folder: Path) -> None:
+    """Refuse, before any work, a folder with other things in it: they may be dear to somebody.
+
+    Raises
+    ------
+    ConfigError
+        A file, or a folder that holds something and no explanations.
+    DataError
+        Nothing can be written there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out {folder}: expected a folder, found a file. Name another")
+    files.check_writable(folder, hint="Mend the permissions, or name another folder with --out")
+    if folder.exists() and any(folder.iterdir()) and not (folder / NUMBERS).is_file():
+        raise ConfigError(
+            f"--out {folder}: expected a new or an empty folder, or one with explanations, which are replaced; found "
+            "one with other files. Name another"
+        )
+
+
 def write_explanations(
     folder: Path, explanations: Sequence[PairExplanation], *, title: str, about: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Write figures, page and JSON into a folder; the same explanations give the same bytes.
+
+    Figures of explanations that stood there before are removed.
 
     Returns
     -------
@@ -37,6 +61,9 @@ def write_explanations(
         path = folder / figure_name(place, explanation.id)
         files.write_bytes(path, to_png(draw(explanation)))
         pictures[explanation.id] = str(path)
+    for old in folder.glob("*.png"):
+        if FIGURE.fullmatch(old.name) and str(old) not in pictures.values():
+            old.unlink()
     page = render_page(explanations, title, [*about, *ABOUT])
     files.write_bytes(folder / PAGE, page.encode("utf-8", "backslashreplace"))  # half a surrogate pair: escaped
     files.write_json(folder / NUMBERS, document(explanations, title))

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentifuse import ConfigError
 from sentifuse.cache.errors import (
-    CacheError,
     CorruptIndex,
     CorruptShard,
     FingerprintMismatch,
@@ -276,7 +276,7 @@ def test_a_set_of_another_kind_is_refused(feature_set: FeatureSet, make_rows: Ma
     with pytest.raises(CorruptIndex, match="not there"):
         FeatureReader(feature_set)
     store(feature_set, make_rows(0, 5))
-    with pytest.raises(CacheError, match="reader 'pread': expected one of mmap, h5py"):
+    with pytest.raises(ConfigError, match="--reader: unknown reader 'pread'"):
         FeatureReader(feature_set, reader="pread")
     with pytest.raises(NoFeatures):
         FeatureReader(tmp_path)

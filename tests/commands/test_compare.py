@@ -65,7 +65,7 @@ def test_failed_runs_are_exit_code_6_and_the_table_is_there(
     ("words", "message"),
     [
         (("--heads", ""), "expected heads with commas between them, found none"),
-        (("--heads", "itni"), "did you mean 'itin'"),
+        (("--heads", "itni"), "--heads: unknown head 'itni'; did you mean 'itin'"),
         (("--heads", "itin:papre"), "did you mean 'paper'"),
         (("--heads", "itin", "--seeds", "many"), "--seeds many"),
         (("--heads", "itin", "--claim", "gmu"), "--claim"),

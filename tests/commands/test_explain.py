@@ -63,6 +63,8 @@ def test_errors_are_of_the_test_part_and_counted(type_command: Type, project: Pa
         (["--ids", "1", "--errors", "2"], 2, "found both"),
         (["--ids", " , "], 2, "expected ids of pairs"),
         (["--ids", "9999"], 3, "the nearest ids"),
+        (["--ids", "zzz"], 3, "its first id is 1"),
+        (["--ids", "1", "--reader", "nope"], 2, "--reader: unknown reader 'nope'"),
         (["--errors", "0"], 2, "from 1 on"),
         (["--errors", "2", "--split", "tset"], 2, "did you mean 'test'?"),
         (["--ids", "1", "--run", "nowhere"], 2, "expected a run directory"),

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentifuse import CacheError, ConfigError
+from sentifuse import ConfigError
 from sentifuse.fuse.evaluate import evaluate, open_part
 from sentifuse.fuse.features.batches import Batch, FieldRequest
 from sentifuse.fuse.heads.ctmwa import IMAGE, WORDS
@@ -57,7 +57,7 @@ def test_lots_are_even_and_independent_of_the_side() -> None:
 def test_rows_are_scores_of_the_mixed_answers(run: RunDirectory) -> None:
     part = open_part(run, "test")
     answers = predict_by_filling(part, ("own", "zero"), ("text", "image"))
-    rows = evaluate_missing(run, missing="random", rates=(0.0, 0.5, 1.0), fillings=("own", "zero"))
+    rows = evaluate_missing(run, kinds=("random",), rates=(0.0, 0.5, 1.0), fillings=("own", "zero"))
     assert [(row["rate"], row["filling"]) for row in rows] == [
         (rate, filling) for rate in (0.0, 0.5, 1.0) for filling in ("own", "zero")
     ]
@@ -80,7 +80,7 @@ def test_rows_are_scores_of_the_mixed_answers(run: RunDirectory) -> None:
 
 def test_with_nothing_missing_it_is_the_plain_evaluation(run: RunDirectory) -> None:
     plain = evaluate(run)
-    for row in evaluate_missing(run, missing="text", rates=(0.0,)):
+    for row in evaluate_missing(run, kinds=("text",), rates=(0.0,)):
         assert row["accuracy"] == plain["accuracy"]
         assert row["f1_weighted"] == plain["f1_weighted"]
 
@@ -142,14 +142,23 @@ def test_the_mean_is_that_of_the_real_elements_of_the_training_part(run: RunDire
 def test_a_head_without_unimodal_classifiers_has_no_such_rows(world: Any) -> None:
     settings = {"epochs": 1, "batch_size": 16}
     other = train(TrainRequest(artifacts=world.artifacts, dataset=world.name, head="text_only", overrides=settings))
-    rows = evaluate_missing(other, missing="image", rates=(1.0,))
+    rows = evaluate_missing(other, kinds=("image",), rates=(1.0,))
     assert [row["filling"] for row in rows] == ["own", "zero", "mean"]
     assert len({row["accuracy"] for row in rows}) == 1  # it never looked at images
 
 
+def test_several_kinds_are_one_look_and_each_as_if_alone(run: RunDirectory) -> None:
+    before = RunDirectory.open(run.path).document["evaluations"].get("val", 0)
+    together = evaluate_missing(run, kinds=("text", "random"), rates=(0.3, 0.8), fillings=("own",), split="val")
+    assert RunDirectory.open(run.path).document["evaluations"]["val"] == before + 1
+    for kind in ("text", "random"):
+        alone = evaluate_missing(run, kinds=(kind,), rates=(0.3, 0.8), fillings=("own",), split="val")
+        assert alone == [row for row in together if row["missing"] == kind]
+
+
 def test_a_look_counts_as_one_evaluation(run: RunDirectory) -> None:
     before = RunDirectory.open(run.path).document["evaluations"].get("val", 0)
-    evaluate_missing(run, missing="text", split="val")
+    evaluate_missing(run, kinds=("text",), split="val")
     assert RunDirectory.open(run.path).document["evaluations"]["val"] == before + 1
 
 
@@ -164,9 +173,9 @@ def test_modalities_of_fields() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"missing": "txt"}, "--missing: unknown kind 'txt'; did you mean 'text'"),
-        ({"missing": "text", "fillings": ("zeros",)}, "unknown filling 'zeros'; did you mean 'zero'"),
-        ({"missing": "text", "rates": (0.5, 1.2)}, "--rates: expected shares from 0 to 1, found 1.2"),
+        ({"kinds": ("txt",)}, "--missing: unknown kind 'txt'; did you mean 'text'"),
+        ({"kinds": ("text",), "fillings": ("zeros",)}, "unknown filling 'zeros'; did you mean 'zero'"),
+        ({"kinds": ("text",), "rates": (0.5, 1.2)}, "--rates: expected shares from 0 to 1, found 1.2"),
     ],
 )
 def test_wrong_questions_are_refused(run: RunDirectory, options: dict[str, Any], message: str) -> None:
@@ -178,5 +187,5 @@ def test_the_training_part_is_read_as_the_tested_one_is(run: RunDirectory) -> No
     part = open_part(run, "test", reader="h5py")
     mapped, read = training_means(part), training_means(part, reader="h5py")
     assert all(torch.equal(mapped[key], read[key]) for key in mapped | read)
-    with pytest.raises(CacheError, match="reader 'nope'"):
+    with pytest.raises(ConfigError, match="--reader: unknown reader 'nope'"):
         training_means(part, reader="nope")

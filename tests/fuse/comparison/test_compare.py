@@ -12,6 +12,7 @@ from sentifuse import ConfigError, DataError, TrainingError
 from sentifuse.fuse.comparison import compare as module
 from sentifuse.fuse.comparison.compare import compare, prepare
 from sentifuse.fuse.comparison.jobs import Outcome
+from sentifuse.fuse.run import RunDirectory
 
 
 def names(world: Any) -> set[str]:
@@ -69,6 +70,9 @@ def test_a_training_that_fails_is_told_and_the_table_made_without_it(
     assert document["failed"] == {"gmu, seed 0": "loss nan", "gmu, seed 1": "loss nan"}
     assert list(document["rows"]) == ["text_only"]
     assert "gmu, seed 0 is not in the table: loss nan" in document["notes"]
+    claimed = compare(compared.request(heads=("text_only", "gmu"), claim="gmu"))
+    assert claimed["claim"] is None
+    assert "nothing was claimed: no run of gmu" in claimed["notes"]
     with pytest.raises(TrainingError, match="loss nan"):
         compare(compared.request(heads=("gmu",)))
 
@@ -122,6 +126,11 @@ def test_missing_modalities_have_a_block_per_kind(compared: Any) -> None:
     cells = document["missing"][0]["rows"]["ccr_like"]
     assert [cell["rate"] for cell in cells] == [i / 10 for i in range(10)]
     assert cells[0]["accuracy"] == pytest.approx(document["rows"]["ccr_like"]["accuracy"]["value"])
+    runs = [RunDirectory.open(compared.world.artifacts / "runs" / one["run"]) for one in document["runs"]]
+    looks = [run.document["evaluations"]["test"] for run in runs]
+    again = compare(compared.request(heads=("ccr_like",), missing=True))
+    assert again["missing"] == document["missing"]
+    assert [RunDirectory.open(run.path).document["evaluations"]["test"] for run in runs] == looks
 
 
 def test_a_sweep_is_a_row_per_value_and_a_curve(compared: Any) -> None:

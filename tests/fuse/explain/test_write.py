@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from sentifuse import ConfigError
 from sentifuse.fuse.explain.explain import explain_pairs
 from sentifuse.fuse.explain.explanation import PairExplanation
-from sentifuse.fuse.explain.write import figure_name, write_explanations
+from sentifuse.fuse.explain.write import check_out, figure_name, write_explanations
 from sentifuse.fuse.run import RunDirectory
 
 Make = Callable[..., PairExplanation]
@@ -42,6 +45,25 @@ def test_the_same_explanations_give_the_same_bytes(make_explanation: Make, tmp_p
         write_explanations(tmp_path / name, [make_explanation()], title="T")
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
+
+
+def test_fewer_explanations_leave_no_figure_of_earlier_ones(make_explanation: Make, tmp_path: Path) -> None:
+    write_explanations(tmp_path, [make_explanation(id=name) for name in ("a", "b", "c")], title="Three")
+    (tmp_path / "mine.png").write_bytes(b"dear to me")
+    check_out(tmp_path)
+    write_explanations(tmp_path, [make_explanation(id="b")], title="One")
+    assert {path.name for path in tmp_path.iterdir()} == {"01-b.png", "explain.html", "explain.json", "mine.png"}
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+    check_out(tmp_path)
+    check_out(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ConfigError, match="one with other files"):
+        check_out(tmp_path)
+    with pytest.raises(ConfigError, match="found a file"):
+        check_out(tmp_path / "thesis.tex")
 
 
 def test_half_a_surrogate_pair_can_be_written(make_explanation: Make, tmp_path: Path) -> None:
