@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -98,13 +99,23 @@ def to_markdown(heading: str, grids: Sequence[Grid], files: Sequence[str] = ()) 
 
 
 def to_latex(heading: str, grids: Sequence[Grid]) -> str:
-    r"""Tables to `\input` into a document that has `\usepackage{booktabs}`; every sign is one that LaTeX can set."""
-    lines = ["% needs \\usepackage{booktabs}", f"% {_ascii(heading)}"]
+    r"""Tables to `\input` into a document with `\usepackage{booktabs,graphicx}`; every sign is one that LaTeX can set.
+
+    A table that is wider than the line is made smaller, as a whole.
+    """
+    lines = ["% needs \\usepackage{booktabs,graphicx}", f"% {_ascii(heading)}"]
     for grid in grids:
         lines += ["", "\\begin{table}", "\\centering\\small", f"\\caption{{{escape_latex(grid.title)}}}"]
+        lines.append(FIT)
         lines += [f"\\begin{{tabular}}{{{'l' * len(grid.headings)}}}", "\\toprule"]
-        lines += [_latex_row(grid.headings), "\\midrule", *map(_latex_row, grid.rows), "\\bottomrule", "\\end{tabular}"]
-        lines += [f"\\par\\smallskip{{\\footnotesize {escape_latex(note)}\\par}}" for note in grid.notes]
+        lines += [
+            _latex_row(grid.headings),
+            "\\midrule",
+            *map(_latex_row, grid.rows),
+            "\\bottomrule",
+            "\\end{tabular}}",
+        ]
+        lines += [f"\\par\\smallskip{{\\footnotesize\\raggedright {escape_latex(note)}\\par}}" for note in grid.notes]
         lines.append("\\end{table}")
     return "\n".join(lines) + "\n"
 

@@ -95,12 +95,13 @@ def _differences(document: Mapping[str, Any]) -> Grid:
     for name, found in document["differences"].items():
         corrected = "claimed beforehand" if found["is_claim"] else probability(found["p_adjusted"])
         interval = f"{points(found['difference'])} [{points(found['low'])}, {points(found['high'])}]"
-        rows.append((name, interval, probability(found["p"]), corrected, found["verdict"].partition(":")[0]))
+        p, pairwise = probability(found["p"]), probability(found["mcnemar"]["p_exact"])
+        rows.append((name, interval, p, corrected, pairwise, _verdict(found)))
     first = next(iter(document["differences"].values()))
     n_corrected = sum(not found["is_claim"] for found in document["differences"].values())
     return Grid(
         title=f"Accuracy against {document['baseline']}, paired",
-        headings=("head", "points [95 %]", "p", "p after Holm", "verdict"),
+        headings=("head", "points [95 %]", "p", "p after Holm", "p by McNemar", "verdict"),
         rows=tuple(rows),
         notes=(
             f"The same {first['n']:,} test answers of both heads, drawn as {first['units']:,} {first['unit']}; p: "
@@ -109,9 +110,16 @@ def _differences(document: Mapping[str, Any]) -> Grid:
                 f", without {document['claim']}, which was named beforehand."
                 if document["claim"]
                 else "; none was claimed beforehand."
-            ),
+            )
+            + " McNemar's exact test takes all answers for independent and is not corrected.",
         ),
     )
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    if not found["is_significant"]:
+        return "not distinguishable"
+    return "better" if found["difference"] > 0 else "worse"
 
 
 def _subsets(block: Mapping[str, Any]) -> Grid:
