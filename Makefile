@@ -12,14 +12,13 @@ WEIGHTS ?=
 HEAD    ?= itin
 SEED    ?= 0
 SPLIT   ?= test
-SEEDS   ?= 0 1 2 3 4
 ARGS    ?=
 CLAIM   ?=
 MAIN    := itin,ctmwa,rnn_ca_embedding,logreg
 COMPARE  = $(CLI) compare $(if $(DATASET),--dataset $(DATASET)) $(if $(CLAIM),--claim $(CLAIM)) $(ARGS)
 
 # `extract`, `data` and `cache` are folders too: without .PHONY these targets would do nothing.
-.PHONY: help setup demo extract train evaluate compare tables report test check stress bench bench-cache bench-shared bench-regions bench-heads wheel clean
+.PHONY: help setup demo extract train evaluate compare tables report test check stress bench-sample bench-cache bench-shared bench-regions bench-heads wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -77,8 +76,8 @@ stress: $(READY)  ## the faults again and again: 200 killed writers and as many 
 build/typing/sentifuse:
 	@mkdir -p build/typing && ln -sfn ../.. $@
 
-bench: $(READY)  ## measure, print ratios, write artifacts/bench/*.json: [DATASET=mvsa_single]
-	@$(BIN)/python bench/seeds.py $(if $(DATASET),--dataset $(DATASET)) --seeds $(SEEDS) $(ARGS)
+bench-sample: $(READY)  ## what fusing gains on the sample, and on the sample with its images shuffled (3 minutes)
+	@$(BIN)/python bench/sample_gain.py $(ARGS)
 
 bench-cache: $(READY)  ## speed of the feature cache beside h5py, maps and memcpy: [ARGS="--pairs 4096"] (10 minutes, 10 GB of disk)
 	@$(BIN)/python bench/cache_speed.py $(ARGS)

@@ -21,7 +21,7 @@ import picture
 import rivals
 import stores
 import torch
-from table import say
+from output import say
 
 from sentifuse.fuse.features.batches import BatchSource
 

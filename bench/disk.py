@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import stores
-from table import say
+from output import say
 
 from sentifuse.cache.featureset import create_feature_set
 from sentifuse.cache.writer import FeatureWriter

@@ -14,7 +14,7 @@ import numpy as np
 import rivals
 import stores
 import torch
-from table import say
+from output import say
 
 from sentifuse.fuse.features.batches import BatchSource
 

@@ -22,8 +22,8 @@ from typing import Any
 import clock
 import heads_ctmwa
 import numpy as np
-import table
 import torch
+from output import say, write
 
 from sentifuse.fuse.config import resolve
 from sentifuse.fuse.features.batches import Batch
@@ -59,22 +59,20 @@ def main() -> None:
     precision = arguments.precision
     document: dict[str, Any] = {"machine": clock.machine(), "threads": arguments.threads, "batch": BATCH}
     document |= {"precision": precision, "heads": {}}
-    table.say(
-        f"{'head':<18} precision ms/step (float32)  pairs/s  epoch s  peak MiB   forward / loss, backward / optimiser"
-    )
+    say(f"{'head':<18} precision ms/step (float32)  pairs/s  epoch s  peak MiB   forward / loss, backward / optimiser")
     for name in arguments.heads.split(","):
         if precision != "float32" and load_head(name).has_closed_fit:
-            table.say(f"{name:<18} is solved in float64, not trained in steps")
+            say(f"{name:<18} is solved in float64, not trained in steps")
             continue
         document["heads"][name] = row = measure_apart(name, arguments)
         split = " / ".join(f"{row['split_ms'][part]:.1f}" for part in row["split_ms"]) or f"fit {row['fit_s']:.1f} s"
-        table.say(
+        say(
             f"{name:<18} {precision:<9} {row['ms_per_step']:7.1f} {row['float32_ms_per_step']:9.1f} "
             f"{row['pairs_per_s']:8.0f} {TRAINING / row['pairs_per_s']:8.1f} {row['peak_mib']:9.0f}   {split}"
         )
     if precision == "float32":
         document["ctmwa"] = heads_ctmwa.measure(rounds, is_quick=arguments.quick)
-    table.write(arguments.artifacts, "heads.json" if precision == "float32" else f"heads-{precision}.json", document)
+    write(arguments.artifacts, "heads.json" if precision == "float32" else f"heads-{precision}.json", document)
 
 
 def measure_apart(name: str, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import clock
 import heads_literal
-import table
 import torch
+from output import say
 
 from sentifuse.fuse.heads import ctmwa_fast
 from sentifuse.fuse.heads.ctmwa_fast import FastBilevelStep
@@ -41,15 +41,15 @@ PHASES = {
 def measure(rounds: int, *, is_quick: bool) -> dict[str, Any]:
     """Times, ratios and accounts; prints them."""
     difference = difference_to_literal()
-    table.say(f"\nCTMWA, 3 steps of the literal algorithm and of ours in float64: largest difference {difference:.1e}")
+    say(f"\nCTMWA, 3 steps of the literal algorithm and of ours in float64: largest difference {difference:.1e}")
     widths = SMALL if is_quick else (TEXT, IMAGE, EMBEDDING)
     variants, literal = build_variants(widths)
     found = clock.best_of({name: repeated(call) for name, call in variants.items()}, rounds)
     times = {name: {kind: 1e3 * seconds for kind, seconds in best.items()} for name, best in found.items()}
     plain, slow = times["plain step"]["cpu_s"], times["literal"]["cpu_s"]
-    table.say(f"{'':<22} processor ms   wall ms   literal/this   this/plain   ({'/'.join(map(str, widths))}, batch 64)")
+    say(f"{'':<22} processor ms   wall ms   literal/this   this/plain   ({'/'.join(map(str, widths))}, batch 64)")
     for name, taken in times.items():
-        table.say(
+        say(
             f"{name:<22} {taken['cpu_s']:12.1f} {taken['wall_s']:9.1f} {slow / taken['cpu_s']:14.2f} "
             f"{taken['cpu_s'] / plain:12.2f}"
         )
@@ -232,12 +232,12 @@ def split_fast(widths: tuple[int, int, int], rounds: int) -> dict[str, float]:
 def show_accounts(literal: dict[str, float], fast: dict[str, float]) -> None:
     reference = heads_literal.REFERENCE_MS
     total, of_reference = sum(literal.values()), sum(reference.values())
-    table.say("\nwhere the literal step's processor time goes, beside the authors' program (measured elsewhere):")
+    say("\nwhere the literal step's processor time goes, beside the authors' program (measured elsewhere):")
     for phase, taken in literal.items():
-        table.say(
+        say(
             f"  {phase:<28} {taken:8.1f} ms {taken / total:6.1%}   authors {reference[phase]:5d} ms "
             f"{reference[phase] / of_reference:6.1%}"
         )
-    table.say("and ours, with three masks:")
+    say("and ours, with three masks:")
     for phase, taken in fast.items():
-        table.say(f"  {phase:<34} {taken:8.1f} ms {taken / sum(fast.values()):6.1%}")
+        say(f"  {phase:<34} {taken:8.1f} ms {taken / sum(fast.values()):6.1%}")

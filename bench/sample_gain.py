@@ -1,6 +1,6 @@
 """Is ITIN's gain on the embedded sample a gain of fusing? Means over seeds, then with images shuffled between pairs.
 
-python bench/sample_gain.py --seeds 0 1 2
+python bench/sample_gain.py --seeds 0,1,2
 """
 
 import argparse
@@ -8,7 +8,7 @@ import csv
 import random
 from pathlib import Path
 
-import table
+from output import say
 
 from sentifuse import cli
 from sentifuse.data.labels import read_labels
@@ -33,7 +33,7 @@ def write_shuffled_table(artifacts: Path) -> Path:
 
 
 def type_command(*words: str) -> None:
-    table.say("$ sentifuse " + " ".join(words))
+    say("$ sentifuse " + " ".join(words))
     if code := cli.run(words):
         raise SystemExit(code)
 
@@ -41,7 +41,7 @@ def type_command(*words: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", default="0,1,2", help="as of `sentifuse compare`")
     arguments = parser.parse_args()
     here = ("--artifacts", str(arguments.artifacts))
     type_command("data", "prepare", "sample", *here)
@@ -50,15 +50,8 @@ def main() -> None:
     shuffled = ("--name", "sample_shuffled", "--table", str(write_shuffled_table(arguments.artifacts)), "--root", root)
     type_command("data", "prepare", "pairs", *shuffled, *here)
     type_command("extract", "--dataset", "sample_shuffled", "--profile", "tiny", *here)
-    heads = ["itin", "text_only", "image_only", "logreg"]
-    document = {}
-    for dataset, chosen in (("sample", heads), ("sample_shuffled", heads[:2])):
-        results = table.run_heads(arguments.artifacts, dataset, chosen, arguments.seeds)
-        table.say(f"\n{dataset}")
-        for line in table.summarise(results):
-            table.say(line)
-        document[dataset] = results
-    table.write(arguments.artifacts, "sample_gain.json", document)
+    for dataset, heads in (("sample", "itin,text_only,image_only,logreg"), ("sample_shuffled", "itin,text_only")):
+        type_command("compare", "--dataset", dataset, "--heads", heads, "--seeds", arguments.seeds, *here)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from typing import Any
 
 import clock
 import stores
-import table
 import torch
+from output import say, write
 
 from sentifuse.fuse.train import TrainRequest, train
 
@@ -48,14 +48,14 @@ def main() -> None:
     finally:
         if not arguments.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    table.write(arguments.artifacts, "shared_store.json", document)
+    write(arguments.artifacts, "shared_store.json", document)
 
 
 def run(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Write the store, train in all processes at once, watch them."""
     sizes = stores.Sizes()
     pairs = int(arguments.gb * 1e9 / sizes.pair_bytes)
-    table.say(f"writing {pairs:,} pairs, {pairs * sizes.pair_bytes / 1e9:.1f} GB …")
+    say(f"writing {pairs:,} pairs, {pairs * sizes.pair_bytes / 1e9:.1f} GB …")
     stores.write_dataset(folder, NAME, pairs, sizes)
     files = sorted((folder / "cache").rglob("*.h5"))
     size = sum(file.stat().st_size for file in files)
@@ -78,11 +78,11 @@ def run(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "exit_codes": codes,
         "processes": peaks,
     }
-    table.say(f"store {size / 1e9:.2f} GB, limit of private memory {arguments.limit_mb << 20:,} bytes, exits {codes}")
+    say(f"store {size / 1e9:.2f} GB, limit of private memory {arguments.limit_mb << 20:,} bytes, exits {codes}")
     for seed, found in enumerate(peaks):
-        table.say(f"process {seed}: " + ", ".join(f"{key} {value / 1e6:,.0f} MB" for key, value in found.items()))
+        say(f"process {seed}: " + ", ".join(f"{key} {value / 1e6:,.0f} MB" for key, value in found.items()))
     total = sum(found["RssFile"] for found in peaks)
-    table.say(f"mapped by all: {total / 1e9:.1f} GB; in memory once: at most {size / 1e9:.1f} GB and the libraries")
+    say(f"mapped by all: {total / 1e9:.1f} GB; in memory once: at most {size / 1e9:.1f} GB and the libraries")
     return document
 
 
@@ -118,7 +118,7 @@ def train_one(folder: Path, seed: int, limit_mb: int, head: str, epochs: int) ->
     run = train(
         TrainRequest(artifacts=folder, dataset=NAME, head=head, seed=seed, overrides={"epochs": epochs}, device="cpu")
     )
-    table.say(json.dumps({"seed": seed, "run": run.name, "epochs": run.document["epochs_run"]}))
+    say(json.dumps({"seed": seed, "run": run.name, "epochs": run.document["epochs_run"]}))
 
 
 if __name__ == "__main__":
