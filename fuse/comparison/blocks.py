@@ -7,15 +7,18 @@ Numbers alone: which pairs are in a subset is decided in `fuse.measure.subsets`,
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from sentifuse.data.labels import Labels
 from sentifuse.fuse.comparison.measured import Measured, take
 from sentifuse.fuse.comparison.rows import Groups
 from sentifuse.fuse.measure.metrics import score
 from sentifuse.fuse.measure.paired import groups_of, pool
 from sentifuse.fuse.measure.statistics import bootstrap, spread
-from sentifuse.fuse.measure.subsets import FAMILIES, TITLES, subsets
+from sentifuse.fuse.measure.subsets import FAMILIES, TITLES, accuracy_gap, subsets
 
 TEXT_HEAD, IMAGE_HEAD = "text_only", "image_only"
+LEAKED, NOT_LEAKED = "leaked", "not_leaked"
 Place = tuple[int, int]  # seed, fold
 ReadParts = Callable[[Place], Mapping[str, tuple[str, ...]]]  # "train" and "test" -> ids
 
@@ -43,7 +46,7 @@ def subset_blocks(
     -------
     list
         family, subsets (name → title), rows: row → subset → n, n_different, accuracy, low, high, f1_weighted (n alone
-        where it is 0).
+        where it is 0). Of near-duplicates also gap: row → difference, low, high, groups, or None where nothing leaks.
     """
     texts, images = ({one.place: one.predictions for one in rows.get(name, ())} for name in (TEXT_HEAD, IMAGE_HEAD))
     named: dict[Place, dict[str, tuple[str, ...]]] = {}
@@ -60,8 +63,25 @@ def subset_blocks(
         known = [name for name in members if any(name in found for found in named.values())]
         if known:
             numbers = {row: {name: _pooled(runs, named, name, drawn) for name in known} for row, runs in rows.items()}
-            blocks.append({"family": family, "subsets": {name: TITLES[name] for name in known}, "rows": numbers})
+            block = {"family": family, "subsets": {name: TITLES[name] for name in known}, "rows": numbers}
+            if family == "duplicates":
+                block["gap"] = {row: _leak_gap(runs, named, groups) for row, runs in rows.items()}
+            blocks.append(block)
     return blocks
+
+
+def _leak_gap(
+    runs: Sequence[Measured], named: Mapping[Place, Mapping[str, Sequence[str]]], groups: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Accuracy on leaked pairs less that on the others; near-duplicates and answers to one pair are drawn together."""
+    found = [take(one.predictions, named[one.place].get(name, ())) for one in runs for name in (LEAKED, NOT_LEAKED)]
+    is_inside = np.repeat([i % 2 == 0 for i in range(len(found))], [len(part.ids) for part in found])
+    if is_inside.all() or not is_inside.any():
+        return None
+    is_right = np.concatenate([part.predicted == part.labels for part in found])
+    ids = [id_ for part in found for id_ in part.ids]
+    gap = accuracy_gap(is_right, is_inside, groups_of(ids, groups))
+    return {"difference": gap.estimate, "low": gap.low, "high": gap.high, "groups": gap.units}
 
 
 def _pooled(

@@ -94,7 +94,7 @@ def _differences(document: Mapping[str, Any]) -> Grid:
     rows = []
     for name, found in document["differences"].items():
         corrected = "claimed beforehand" if found["is_claim"] else probability(found["p_adjusted"])
-        interval = f"{points(found['difference'])} [{points(found['low'])}, {points(found['high'])}]"
+        interval = _gap(found)
         p, pairwise = probability(found["p"]), probability(found["mcnemar"]["p_exact"])
         rows.append((name, interval, p, corrected, pairwise, _verdict(found)))
     first = next(iter(document["differences"].values()))
@@ -127,15 +127,22 @@ def _subsets(block: Mapping[str, Any]) -> Grid:
     names = [name for name, n in counts.items() if n]
     empty = [f"no pair: {block['subsets'][name]}." for name, n in counts.items() if not n]
     rows = []
+    gaps = {row: gap for row, gap in block.get("gap", {}).items() if gap is not None}
     for row, found in block["rows"].items():
-        rows.append((row, *(_of_subset(found[name]) for name in names)))
+        last = (_gap(gaps[row]) if row in gaps else "–",) if gaps else ()
+        rows.append((row, *(_of_subset(found[name]) for name in names), *last))
     meanings = "; ".join(f"{name}: {block['subsets'][name]}" for name in names)
+    how = "; difference over groups of near-duplicates" if gaps else ""
     return Grid(
         title=FAMILY_TITLES[block["family"]],
-        headings=("head", *(f"{name} (n = {counts[name]:,})" for name in names)),
+        headings=("head", *(f"{name} (n = {counts[name]:,})" for name in names), *(("points [95 %]",) if gaps else ())),
         rows=tuple(rows),
-        notes=(f"Accuracy, %, of all runs together [95 % bootstrap]. {meanings}.", *empty),
+        notes=(f"Accuracy, %, of all runs together [95 % bootstrap{how}]. {meanings}.", *empty),
     )
+
+
+def _gap(found: Mapping[str, Any]) -> str:
+    return f"{points(found['difference'])} [{points(found['low'])}, {points(found['high'])}]"
 
 
 def _of_subset(found: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from sentifuse.fuse.comparison.rows import MEASURES
 def to_csv(document: Mapping[str, Any]) -> str:
     """One line per row and number, fractions of 1; `kind` parts what was measured from what was published.
 
-    Columns: kind (measured, subset, missing, difference, published), name, of (subset, kind and rate, or source),
+    Columns: kind (measured, subset, gap, missing, difference, published), name, of (subset, kind and rate, or source),
     measure, value, sd, low, high, n, differs.
     """
     text = io.StringIO()
@@ -33,6 +33,10 @@ def to_csv(document: Mapping[str, Any]) -> str:
             for subset, found in subsets.items():
                 numbers = (found.get("accuracy"), "", found.get("low"), found.get("high"))
                 writer.writerow(("subset", name, subset, "accuracy", *numbers, found["n"], ""))
+        for name, gap in block.get("gap", {}).items():
+            if gap is not None:
+                numbers = (gap["difference"], "", gap["low"], gap["high"])
+                writer.writerow(("gap", name, "leaked less not_leaked", "accuracy", *numbers, gap["groups"], ""))
     for block in document["missing"]:
         for name, cells in block["rows"].items():
             for cell in cells:

@@ -11,7 +11,8 @@ import numpy as np
 from sentifuse import DataError
 from sentifuse.data.labels import NEUTRAL, Labels
 from sentifuse.fuse.measure.metrics import score
-from sentifuse.fuse.measure.statistics import RESAMPLES, bootstrap
+from sentifuse.fuse.measure.resampling import FloatArray, measure_resamples, sort_units
+from sentifuse.fuse.measure.statistics import LEVEL, RESAMPLES, Interval, bootstrap, order_statistic
 from sentifuse.fuse.run import Predictions
 
 # Name -> what a table calls it. Those of one family share no pair, and together they are all pairs.
@@ -124,6 +125,56 @@ def score_subsets(
         result[name]["class_counts"] = {each: figures["support"] for each, figures in metrics["per_class"].items()}
         result[name]["intervals"] = {measure: interval.to_json() for measure, interval in intervals.items()}
     return result
+
+
+def accuracy_gap(
+    is_right: Any,
+    is_inside: Any,
+    groups: Sequence[str] | None = None,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Accuracy inside a subset less accuracy outside it, with a percentile bootstrap interval.
+
+    Parameters
+    ----------
+    is_right, is_inside
+        (n,) bool, of each answer; some inside and some outside.
+    groups
+        (n,) what is drawn whole; None: every answer is a unit of its own. A resample that has no answer on one side
+        is left out.
+
+    Raises
+    ------
+    ValueError
+        All answers, or none, are inside.
+    """
+    right, inside = np.asarray(is_right, dtype=bool), np.asarray(is_inside, dtype=bool)
+    if inside.all() or not inside.any():
+        raise ValueError(f"expected answers inside and outside, found {inside.sum()} of {len(inside)} inside")
+
+    def difference(cells: FloatArray) -> FloatArray:  # (r, 4): outside wrong, right, inside wrong, right
+        with np.errstate(invalid="ignore"):
+            found: FloatArray = cells[:, 3] / (cells[:, 2] + cells[:, 3]) - cells[:, 1] / (cells[:, 0] + cells[:, 1])
+        return found
+
+    units = sort_units(2 * inside.astype(np.int64) + right, 4, groups)
+    drawn = measure_resamples(units, resamples, seed, difference)
+    drawn = np.sort(drawn[np.isfinite(drawn)])
+    return Interval(
+        estimate=float(difference(units.total[None])[0]),
+        low=order_statistic(drawn, (1 - level) / 2),
+        high=order_statistic(drawn, (1 + level) / 2),
+        level=level,
+        n=len(right),
+        units=units.n,
+        unit="pairs" if groups is None else "groups",
+        method="percentile",
+        resamples=len(drawn),
+        seed=seed,
+    )
 
 
 def relation(text: str | None, image: str | None) -> str:

@@ -1,10 +1,15 @@
 """Blocks under the table: every test answer is in one subset of a family; curves are means over runs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sentifuse.fuse.comparison.blocks import missing_blocks
+from sentifuse.fuse.comparison.compare import compare
+from sentifuse.fuse.comparison.grids import grids_of
+from sentifuse.fuse.comparison.table_csv import to_csv
+from sentifuse.fuse.tables import points
 
 
 def test_subsets_of_a_family_are_all_answers_together(compared: Any) -> None:
@@ -15,6 +20,30 @@ def test_subsets_of_a_family_are_all_answers_together(compared: Any) -> None:
             right = sum(subset["n"] * subset.get("accuracy", 0.0) for subset in found.values())
             expected = sum(run["n"] * run["accuracy"] for run in compared.document["runs"] if run["row"] == row)
             assert right == pytest.approx(expected)
+
+
+def test_the_gap_of_leaked_answers_is_that_of_the_two_accuracies(
+    make_world: Callable[..., Any], request_for: Callable[..., Any]
+) -> None:
+    twins = {f"p{i}": f"the very same words {i % 30}" for i in range(60)}  # and thirty pairs of their own
+    document = compare(request_for(make_world(texts=twins), heads=("text_only",)))
+    block = next(block for block in document["subsets"] if block["family"] == "duplicates")
+    found, gap = block["rows"]["text_only"], block["gap"]["text_only"]
+    assert found["leaked"]["n"] > 3
+    assert gap["difference"] == pytest.approx(found["leaked"]["accuracy"] - found["not_leaked"]["accuracy"])
+    assert gap["low"] <= gap["difference"] <= gap["high"]
+    assert gap["groups"] < found["leaked"]["n"] + found["not_leaked"]["n"]
+    (grid,) = [grid for grid in grids_of(document) if "near-duplicate" in grid.title]
+    assert grid.headings[-1] == "points [95 %]"
+    assert points(gap["difference"]) in grid.rows[0][-1]
+    assert f"gap,text_only,leaked less not_leaked,accuracy,{gap['difference']}" in to_csv(document)
+
+
+def test_where_nothing_leaks_there_is_no_gap(compared: Any) -> None:
+    block = next(block for block in compared.document["subsets"] if block["family"] == "duplicates")
+    assert set(block["gap"].values()) == {None}
+    (grid,) = [grid for grid in grids_of(compared.document) if "near-duplicate" in grid.title]
+    assert grid.headings[-1].startswith("not_leaked")
 
 
 def test_an_empty_subset_has_no_numbers(compared: Any) -> None:

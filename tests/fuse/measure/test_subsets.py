@@ -7,7 +7,7 @@ from sentifuse import DataError
 from sentifuse.data.labels import merge_labels
 from sentifuse.data.source import Annotation
 from sentifuse.fuse.measure.metrics import score
-from sentifuse.fuse.measure.subsets import FAMILIES, TITLES, score_subsets, subsets
+from sentifuse.fuse.measure.subsets import FAMILIES, TITLES, accuracy_gap, score_subsets, subsets
 from sentifuse.fuse.run import Predictions
 
 CLASSES = ("negative", "neutral", "positive")
@@ -130,3 +130,28 @@ def test_intervals_of_subsets_draw_groups_where_there_are_some() -> None:
     pairs = {"mine": list(said)}
     ends = score_subsets(found, pairs, groups=GROUPS)["mine"]["intervals"]["accuracy"]
     assert (ends["n"], ends["units"], ends["unit"]) == (6, 5, "groups")  # a and e are one group
+
+
+def test_a_gap_is_accuracy_inside_less_accuracy_outside() -> None:
+    inside = np.arange(400) < 100
+    right = np.concatenate([np.arange(100) < 80, np.arange(300) < 180])  # 0.8 and 0.6
+    gap = accuracy_gap(right, inside)
+    assert gap.estimate == pytest.approx(0.2)
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 100 + 0.6 * 0.4 / 300)  # of two independent shares
+    assert (gap.low, gap.high) == pytest.approx((0.2 - half, 0.2 + half), abs=0.01)
+    assert (gap.n, gap.units, gap.unit) == (400, 400, "pairs")
+
+
+def test_answers_of_one_group_count_as_one_piece_of_evidence() -> None:
+    inside = np.arange(400) < 100
+    right = np.concatenate([np.arange(100) < 80, np.arange(300) < 180])
+    fours = [str(i // 4) for i in range(400)]
+    alone, together = accuracy_gap(right, inside), accuracy_gap(right, inside, fours)
+    assert together.units == 100
+    assert together.high - together.low == pytest.approx(2 * (alone.high - alone.low), rel=0.1)
+
+
+def test_a_gap_needs_answers_on_both_sides() -> None:
+    for inside in (np.ones(3, dtype=bool), np.zeros(3, dtype=bool)):
+        with pytest.raises(ValueError, match="inside and outside"):
+            accuracy_gap(np.ones(3, dtype=bool), inside)
