@@ -30,7 +30,7 @@ from sentifuse.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from sentifuse.data.protocols import DEFAULT_FOLDS, MIN_FOLDS, PUBLISHED
+from sentifuse.data.protocols import DEFAULT_FOLDS, MIN_FOLDS, PUBLISHED, missing_class
 from sentifuse.data.published import (
     PublishedLists,
     check_lists,
@@ -323,12 +323,22 @@ def _unreadable_pairs(manifest: Manifest) -> list[Problem]:
 
 def _split_problems(source: Source, labels: Labels) -> list[Problem]:
     problems = []
+    empty = [name for name, count in labels.class_counts().items() if not count]
+    if empty:
+        problems.append(Problem("labels", f"classes without any labelled pair: {', '.join(empty)}"))
     if source.protocol == "given":
         parts = {pair.id: pair.split for pair in source.pairs}
         left_out = [id_ for id_ in labels.by_id() if not parts.get(id_)]
         if left_out:
             named = ", ".join(left_out[:5]) + (", …" if len(left_out) > 5 else "")
             problems.append(Problem("split", f"{len(left_out)} labelled pairs have no part and take no part: {named}"))
+        labelled = {id_: part for id_ in labels.by_id() if (part := parts.get(id_))}
+        lacking = missing_class(labelled, labels.by_id(), [part for part in SPLITS if part in labelled.values()])
+        if lacking is not None:
+            part, label = lacking
+            problems.append(
+                Problem("split", f"no pair of {label} in the {part} part: numbers of this split leave the class out")
+            )
         if "val" not in parts.values():
             problems.append(Problem("split", "no validation part given: a tenth of the training part serves as one"))
     else:

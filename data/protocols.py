@@ -6,7 +6,7 @@ Reads and writes no file.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from math import floor
 
@@ -181,11 +181,13 @@ def _share_out(n: int, room: Mapping[str, int]) -> dict[str, int]:
     return shares
 
 
-def missing_class(parts: Mapping[str, str], labels_by_id: Mapping[str, str]) -> tuple[str, str] | None:
-    """(part, class) of a part that lacks a class which the others have; None when all is well."""
+def missing_class(
+    parts: Mapping[str, str], labels_by_id: Mapping[str, str], names: Collection[str] = SPLITS
+) -> tuple[str, str] | None:
+    """(part, class) of a part among `names` that lacks a class which the others have; None when all is well."""
     counts = Counter((part, labels_by_id[id_]) for id_, part in parts.items())
     labels = sorted({label for _, label in counts})
-    return next(((part, label) for part in SPLITS for label in labels if not counts[part, label]), None)
+    return next(((part, label) for part in names for label in labels if not counts[part, label]), None)
 
 
 def digest_parts(parts: Mapping[str, str]) -> str:

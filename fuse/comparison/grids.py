@@ -61,13 +61,16 @@ def estimate(found: Mapping[str, Any]) -> str:
 
 def _main(document: Mapping[str, Any]) -> Grid:
     rows = []
+    has_both = any(row["interval"] == "t" for row in document["rows"].values())
     for name, row in document["rows"].items():
         cells = [estimate(row[measure]) if measure != "balanced_accuracy" else "" for measure in TITLES]
         cells[-1] = percent(row["balanced_accuracy"]["value"])
-        rows.append((name, str(row["n_runs"]), *cells, f"{row['seconds']['mean']:.1f}"))
+        pairs = (_ends(row["over_pairs"]),) if has_both else ()
+        rows.append((name, str(row["n_runs"]), cells[0], *pairs, *cells[1:], f"{row['seconds']['mean']:.1f}"))
+    first, *others = (f"{title}, %" for title in TITLES.values())
     return Grid(
         title=f"Measured on {document['dataset']}",
-        headings=("head", "runs", *(f"{title}, %" for title in TITLES.values()), "seconds"),
+        headings=("head", "runs", first, *(("over pairs",) if has_both else ()), *others, "seconds"),
         rows=tuple(rows),
         notes=(_how(document), *document["notes"]),
     )
@@ -76,13 +79,15 @@ def _main(document: Mapping[str, Any]) -> Grid:
 def _how(document: Mapping[str, Any]) -> str:
     row = next(iter(document["rows"].values()))
     if row["interval"] == "bootstrap":
-        how = f"all folds' answers together ± sd over folds [95 % bootstrap interval over {row['unit']}]"
-    elif row["n_runs"] == 1:
-        how = "a single run: how another training would differ is not known"
+        what = "fold" if document["folds"] != [0] else "run"
+        how = f"all {what}s' answers together ± sd over {what}s [95 % bootstrap interval over {row['unit']}]"
+        if row["n_runs"] == 1:
+            how = f"a single run [95 % bootstrap interval over {row['unit']}], another training may differ by more"
     else:
-        ratio = row["ratio"]
-        which = f"Nadeau and Bengio, test/train = {ratio:.3f}" if ratio else "Student: all runs have one split"
-        how = f"mean ± sd over runs [95 % t-interval of the mean; {which}]"
+        how = (
+            f"mean ± sd over runs [95 % t-interval of the mean; Nadeau and Bengio, test/train = {row['ratio']:.3f}]; "
+            f"over pairs: 95 % bootstrap interval of these trained heads' accuracy, {row['unit']}"
+        )
         if any(row["n_runs"] < MIN_RUNS for row in document["rows"].values()):
             how += f"; no interval from fewer than {MIN_RUNS} runs: too few to tell the spread"
     threads = sorted({n for row in document["rows"].values() for n in row["threads"]})
@@ -96,12 +101,14 @@ def _differences(document: Mapping[str, Any]) -> Grid:
         corrected = "claimed beforehand" if found["is_claim"] else probability(found["p_adjusted"])
         interval = _gap(found)
         p, pairwise = probability(found["p"]), probability(found["mcnemar"]["p_exact"])
-        rows.append((name, interval, p, corrected, pairwise, _verdict(found)))
+        over = found["over_runs"]
+        again = "–" if over["low"] is None or over["n"] < MIN_RUNS else _gap(over | {"difference": over["mean"]})
+        rows.append((name, interval, p, corrected, pairwise, _verdict(found), again))
     first = next(iter(document["differences"].values()))
     n_corrected = sum(not found["is_claim"] for found in document["differences"].values())
     return Grid(
         title=f"Accuracy against {document['baseline']}, paired",
-        headings=("head", "points [95 %]", "p", "p after Holm", "p by McNemar", "verdict"),
+        headings=("head", "points [95 %]", "p", "p after Holm", "p by McNemar", "verdict", "over runs [95 %]"),
         rows=tuple(rows),
         notes=(
             f"The same {first['n']:,} test answers of both heads, drawn as {first['units']:,} {first['unit']}; p: "
@@ -112,6 +119,8 @@ def _differences(document: Mapping[str, Any]) -> Grid:
                 else "; none was claimed beforehand."
             )
             + " McNemar's exact test takes all answers for independent and is not corrected.",
+            "Interval, tests and verdict are of these trained heads, on other pairs. Over runs: the mean of the runs' "
+            "own differences with its t-interval, which tells of other trainings on other splits, too.",
         ),
     )
 
@@ -139,6 +148,10 @@ def _subsets(block: Mapping[str, Any]) -> Grid:
         rows=tuple(rows),
         notes=(f"Accuracy, %, of all runs together [95 % bootstrap{how}]. {meanings}.", *empty),
     )
+
+
+def _ends(found: Mapping[str, Any]) -> str:
+    return "–" if found["low"] is None else f"[{percent(found['low'])}, {percent(found['high'])}]"
 
 
 def _gap(found: Mapping[str, Any]) -> str:

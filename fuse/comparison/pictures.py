@@ -50,7 +50,9 @@ def draw_forest(path: Path, document: Mapping[str, Any], title: str) -> Path:
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=14)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(*_limits(document))
-    axes.set_xlabel("accuracy on test, %  (diamond: mean, bar: 95 % interval, dots: runs)", fontsize=13)
+    has_ends = any(row["accuracy"]["low"] is not None for _, row in rows)
+    what = "diamond: mean, bar: 95 % interval, dots: runs" if has_ends else "diamond: mean, dots: runs"
+    axes.set_xlabel(f"accuracy on test, %  ({what})", fontsize=13)
     axes.tick_params(axis="x", labelsize=13)
     axes.tick_params(axis="y", length=0)
     axes.set_title(title, fontsize=13, loc="left")

@@ -27,21 +27,23 @@ def by_row(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
 def summarise(runs: Sequence[Measured], groups: Groups) -> dict[str, Any]:
     """What one row says.
 
-    Without folds each measure is the mean over the runs, with sd and Nadeau and Bengio's t-interval (Student's where
-    all runs have the same split), cut at 0 and 1; fewer than three runs have none. With folds it is that of all answers
-    together, each pair tested once per seed, with a bootstrap interval over pairs or groups; sd is over the folds.
+    Where each run has its own random split a measure is the mean over the runs, with sd and Nadeau and Bengio's
+    t-interval, cut at 0 and 1; fewer than three runs have none. With folds, and where all runs have one split, it is
+    that of all answers together with a bootstrap interval over pairs or groups (a t-interval over runs of one split
+    would leave out that the test part is small); sd is over folds or runs.
 
     Returns
     -------
     dict
         n_runs, n_pairs (of all test parts together), n_different (pairs), parameters, seconds (mean, sd), threads,
-        interval ("t" or "bootstrap"), unit, ratio (test to train, as the t-interval has it), and of every measure
-        value, sd, low, high.
+        interval ("t" or "bootstrap"), unit, ratio (test to train, as the t-interval has it), over_pairs (low, high:
+        the accuracy's bootstrap interval, of these trained heads on other pairs), and of every measure value, sd, low,
+        high.
     """
     pooled = pool([one.predictions for one in runs])
     document = runs[0].run.document
     ratio = test_to_train(runs)
-    is_folded = runs[0].fold > 0
+    is_pooled = runs[0].fold > 0 or ratio == 0
     seconds = spread([float(one.run.document["timings"]["fit_s"]) for one in runs])
     result: dict[str, Any] = {
         "n_runs": len(runs),
@@ -50,22 +52,22 @@ def summarise(runs: Sequence[Measured], groups: Groups) -> dict[str, Any]:
         "parameters": document["parameters"],
         "seconds": {"mean": seconds.mean, "sd": seconds.sd},
         "threads": sorted({int(one.run.document.get("threads", 0)) for one in runs}),
-        "interval": "bootstrap" if is_folded else "t",
-        "ratio": None if is_folded else ratio,
+        "interval": "bootstrap" if is_pooled else "t",
+        "ratio": None if is_pooled else ratio,
     }
-    ends = {}
-    if is_folded:
-        ends = bootstrap(
-            pooled.labels,
-            pooled.predicted,
-            len(pooled.classes),
-            groups=groups_of(pooled.ids, groups),
-            measures=MEASURES,
-        )
-        result["unit"] = f"{ends['accuracy'].units:,} {ends['accuracy'].unit}"
+    ends = bootstrap(
+        pooled.labels,
+        pooled.predicted,
+        len(pooled.classes),
+        groups=groups_of(pooled.ids, groups),
+        measures=MEASURES if is_pooled else ("accuracy",),
+    )
+    drawn = ends["accuracy"]
+    result["unit"] = f"{drawn.units:,} {drawn.unit if groups is not None else 'pairs'}"
+    result["over_pairs"] = {"low": drawn.low, "high": drawn.high}
     for measure in MEASURES:
         over = spread([float(one.metrics[measure]) for one in runs], test_to_train=ratio)
-        if is_folded:
+        if is_pooled:
             found = ends[measure]
             result[measure] = {"value": found.estimate, "sd": over.sd, "low": found.low, "high": found.high}
         else:
@@ -166,6 +168,14 @@ def notes_on_rows(rows: Mapping[str, Sequence[Measured]]) -> list[str]:
         if lacking:
             named = ", ".join(f"seed {seed}" + (f" fold {fold}" if fold else "") for seed, fold in lacking[:5])
             notes.append(f"{row} lacks {len(lacking)} of {len(places)} runs ({named}{', …' if lacking[5:] else ''})")
+    lacking_classes = {
+        one.place: one.metrics.get("absent", {}).get("labels", []) for runs in rows.values() for one in runs
+    }
+    for label in dict.fromkeys(label for absent in lacking_classes.values() for label in absent):
+        n = sum(label in absent for absent in lacking_classes.values())
+        notes.append(
+            f"no test pair is labelled {label} in {n} of {len(places)} test parts: macro averages leave it out"
+        )
     everyone = {row: {(one.place, id_) for one in runs for id_ in one.predictions.ids} for row, runs in rows.items()}
     union = set().union(*everyone.values())
     for row, pairs in everyone.items():

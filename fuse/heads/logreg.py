@@ -71,7 +71,7 @@ class LogReg(Head):
     """Multinomial logistic regression on standardised [mean of token states ; context vector]."""
 
     description = "logistic regression on [mean token state ; context vector], C chosen on validation"
-    needs = (
+    needs: ClassVar[tuple[FieldRequest, ...]] = (
         FieldRequest(encoder="tokens", field="states"),
         FieldRequest(encoder="context", field="vector"),
     )

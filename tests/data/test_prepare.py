@@ -132,7 +132,10 @@ def test_bad_rows_keep_a_row_and_a_reason(make_mvsa: Make, tmp_path: Path) -> No
     assert reasons["91"] == "unknown label word 'postive'"
     assert card.counts["removed"] == {"conflict": 10, "malformed row": 1, "unknown label word": 1}
     assert card.counts["failures"] == 3
-    assert [problem["where"] for problem in card.problems] == [f"labelResultAll.txt line {n}" for n in (32, 33, 34)]
+    assert [problem["where"] for problem in card.problems] == [
+        *(f"labelResultAll.txt line {n}" for n in (32, 33, 34)),
+        "labels",  # a class without any pair
+    ]
     assert {one.label for one in read_annotations(folder) if one.id == "91"} == {"postive", "neutral"}
     assert_counts_add_up(card)
 
@@ -247,6 +250,17 @@ def test_own_table_keeps_its_classes_and_its_split(tmp_path: Path) -> None:
     assert prepare("shop", artifacts=tmp_path) == card  # the table is remembered
     assert prepare("shop", artifacts=tmp_path, reader="pairs", table=table) == card
     assert snapshot(tmp_path / "datasets") == before
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_split_column_without_a_class_in_a_part_is_told(tmp_path: Path, part: str) -> None:
+    rows = [(i, ("good", "bad")[i % 2], ("train", "val", "test")[i // 10]) for i in range(30)]
+    lines = [f"{i},word {i},{label},{split}" for i, label, split in rows if (label, split) != ("bad", part)]
+    (tmp_path / "own.csv").write_text("\n".join(["id,text,label,split", *lines]) + "\n", encoding="utf-8")
+    table = TableOptions(path=tmp_path / "own.csv", classes=("good", "bad", "odd"))
+    said = [problem["what"] for problem in prepare("own", artifacts=tmp_path, table=table).problems]
+    assert f"no pair of bad in the {part} part: numbers of this split leave the class out" in said
+    assert "classes without any labelled pair: odd" in said
 
 
 def test_options_of_a_table_come_back_from_the_card(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The numbers of a table follow from the runs' own, by the statistics that the notes name."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,36 @@ def test_two_runs_have_a_spread_and_no_interval() -> None:
     assert (found["low"], found["high"]) == (None, None)
 
 
-def test_runs_on_one_split_differ_in_nothing_but_chance() -> None:
-    runs = [measured("good", seed, digest="same") for seed in range(3)]
-    assert summarise(runs, None)["ratio"] == 0.0
+def test_over_runs_of_one_split_the_interval_is_that_of_the_pairs() -> None:
+    """Three trainings may agree to the digit; the test part stays as small as it is."""
+    one = measured("good", 0)
+    found = summarise([one, one, one], None)
+    alone = summarise([one], None)
+    assert (found["interval"], found["ratio"], found["unit"]) == ("bootstrap", None, "60 pairs")
+    assert found["accuracy"]["sd"] == pytest.approx(0.0)
+    assert found["accuracy"]["low"] < found["accuracy"]["value"] < found["accuracy"]["high"]
+    assert found["accuracy"]["high"] - found["accuracy"]["low"] == pytest.approx(
+        alone["accuracy"]["high"] - alone["accuracy"]["low"], rel=0.05
+    )
+
+
+def test_runs_of_several_splits_also_have_the_interval_over_pairs() -> None:
+    runs = table()["fair"]
+    labels = np.concatenate([one.predictions.labels for one in runs])
+    predicted = np.concatenate([one.predictions.predicted for one in runs])
+    ids = [id_ for one in runs for id_ in one.predictions.ids]
+    expected = bootstrap(labels, predicted, 2, groups=ids, measures=("accuracy",))["accuracy"]
+    found = summarise(runs, None)
+    assert found["over_pairs"] == {"low": expected.low, "high": expected.high}
+    assert found["interval"] == "t"
+
+
+def test_a_class_without_a_test_pair_is_told() -> None:
+    runs = table()["good"]
+    lacking = [replace(runs[0], metrics={**runs[0].metrics, "absent": {"labels": ["neutral"]}}), *runs[1:]]
+    assert notes_on_rows({"good": lacking}) == [
+        "no test pair is labelled neutral in 1 of 3 test parts: macro averages leave it out"
+    ]
 
 
 def test_over_folds_every_pair_counts_once_and_the_interval_is_a_bootstrap() -> None:
