@@ -51,6 +51,7 @@ from sentifuse.fuse.run import (
     run_name,
     write_run,
 )
+from sentifuse.fuse.seen import refuse_seen
 
 PARTS = ("train", "val")
 MAX_SEED = 2**32 - 1
@@ -242,6 +243,8 @@ def _read_inputs(request: TrainRequest, requests: tuple[FieldRequest, ...], open
     facts = read_split_facts(dataset_dir, protocol=protocol, seed=request.seed, rule=labels.rule, fold=fold)
     manifest = read_manifest(dataset_dir)
     samples = {part: select_samples(split[part], labels, request.target, readers, requests, manifest) for part in PARTS}
+    own = [id_ for ids in split.values() for id_ in ids]
+    refuse_seen(readers, labelled=labels.by_id(request.target), own=own)
     _refuse_useless(request, labels, samples)
     fit_in_memory = prove_features(readers, [id_ for found in samples.values() for id_ in found.ids])
     return _Inputs(

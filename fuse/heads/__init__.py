@@ -23,6 +23,7 @@ HEADS: dict[str, str] = {
     "text_only": "sentifuse.fuse.heads.text_only:TextOnly",
     "image_only": "sentifuse.fuse.heads.image_only:ImageOnly",
     "logreg": "sentifuse.fuse.heads.logreg:LogReg",
+    "crowd_linear": "sentifuse.fuse.heads.crowd_linear:CrowdLinear",
     "late_lr": "sentifuse.fuse.heads.late_lr:LateLr",
     "concat_mlp": "sentifuse.fuse.heads.concat_mlp:ConcatMlp",
     "gmu": "sentifuse.fuse.heads.gmu:Gmu",

@@ -28,6 +28,7 @@ __all__ = ["Itin", "ItinConfig"]
 #         features, d shared width, k alignment width, h width of the two MLPs, K classes.  Masks are bool, True = real.
 
 REGIONS, WORDS, CONTEXT = "regions.features", "tokens.states", "context.vector"
+CROWD = FieldRequest(encoder="crowd", field="embedding")
 SATURATED = 0.01  # a gate this near to 0 or 1 hardly learns any more
 
 
@@ -62,7 +63,7 @@ class Itin(Head):
             self.interaction_mlp = nn.Linear(d, h)
         else:
             interaction = d if config.sources == "all" else 0
-            self.visual_mlp = nn.Linear(widths[CONTEXT] + interaction, h)
+            self.visual_mlp = nn.Linear(sum(widths[key] for key in self._context_keys) + interaction, h)
             self.textual_mlp = nn.Linear(d + interaction, h)
         self.classifier = nn.Linear(h, class_count)  # W_f, b_f
         self.regroup = Regroup(d) if config.regroup and config.sources != "context" else None
@@ -81,10 +82,11 @@ class Itin(Head):
         """The fields that the sources need, regions cut to the first m."""
         regions, words, context = cls.needs
         regions = FieldRequest(encoder=regions.encoder, field=regions.field, limit=config.region_count)
+        contexts = {"scene": (context,), "crowd": (CROWD,), "both": (context, CROWD)}[config.context]
         return {
-            "all": (regions, words, context),
+            "all": (regions, words, *contexts),
             "interaction": (regions, words),
-            "context": (words, context),
+            "context": (words, *contexts),
         }[config.sources]
 
     def prepare(self, batches: Iterable[Batch]) -> None:
@@ -98,8 +100,9 @@ class Itin(Head):
         Parameters
         ----------
         batch
-            regions.features (B, m, Df), tokens.states (B, n, Dx), context.vector (B, Dv), each with its mask. A pair
-            may lack any of them: no regions gives C = 0, no context V = 0, no words U = S = 0.
+            regions.features (B, m, Df), tokens.states (B, n, Dx), context.vector (B, Dv), each with its mask;
+            crowd.embedding (B, De) in its place or beside it, as `context` says. A pair may lack any of them: no
+            regions gives C = 0, no context V = 0, no words U = S = 0.
 
         Returns
         -------
@@ -130,7 +133,9 @@ class Itin(Head):
         if self.context_gru is not None:
             w = self._encode_words(self.context_gru, x, has_state)
         S = masked_mean(w, has_word)  # (B, d)  eq. 15  # noqa: N806
-        feature = self._join(C, inputs.get(CONTEXT), S, details)  # (B, h)  eq. 16–18
+        contexts = [inputs[key] for key in self._context_keys]
+        V = torch.cat(contexts, -1) if contexts else None  # (B, Dv)  eq. 14  # noqa: N806
+        feature = self._join(C, V, S, details)  # (B, h)  eq. 16–18
         feature = dropout(feature, self.config.output_dropout, training=self.training)
         logits = self.classifier(feature)  # (B, K)  eq. 19, before its softmax
         details |= {"text_context": S, "feature": feature}
@@ -262,13 +267,17 @@ class Itin(Head):
         return tuple(request.key for request in self.requests(self.config))
 
     @property
+    def _context_keys(self) -> tuple[str, ...]:
+        return tuple(key for key in self._keys if key in (CONTEXT, CROWD.key))
+
+    @property
     def _has_context_gru(self) -> bool:
         return self.config.separate_gru and self.config.sources == "all"
 
     def _input(self, batch: Batch, key: str) -> torch.Tensor:
         values, mask = batch.values[key], batch.masks[key]
         real = keep_real(values, mask) if self.standardise is None else self._standardise_layer(key)(values, mask)
-        if key == CONTEXT:
+        if key in self._context_keys:
             return dropout(real, self.config.context_dropout, training=self.training)
         return dropout(real, self.config.input_dropout, training=self.training, shared_axis=1)
 

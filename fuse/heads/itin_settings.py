@@ -23,6 +23,10 @@ class ItinConfig:
     )
     visual_weight: float = setting(0.2, "λ of eq. 18: share of the visual context", low=0.0, high=1.0)
     region_count: int = setting(2, "m: the best m regions that are stored", low=1)
+    context: Literal["scene", "crowd", "both"] = setting(
+        "scene",
+        "V of eq. 14: the image's context vector, the crowd's embedding, or both side by side [not in the paper]",
+    )
     word_dropout: float = setting(0.0, "on the words after the GRU, and between its layers", low=0.0, high=0.95)
     # Not in the paper; the preset `paper` has all of these off.
     input_dropout: float = setting(0.0, "on region and word features, one mask per pair", low=0.0, high=0.95)

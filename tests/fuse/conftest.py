@@ -25,6 +25,10 @@ CLASSES = ("negative", "neutral", "positive")
 FIELDS = {
     "tokens": (Field(name="states", dtype="float16", shape=(12,), is_ragged=True),),
     "context": (Field(name="vector", dtype="float32", shape=(7,)),),
+    "crowd": (
+        Field(name="probabilities", dtype="float32", shape=(3,)),
+        Field(name="embedding", dtype="float32", shape=(8,)),
+    ),
     "regions": (
         Field(name="features", dtype="float16", shape=(3, 9)),
         Field(name="boxes_normalised", dtype="float32", shape=(3, 4)),
@@ -48,12 +52,13 @@ class World:
     statuses: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # encoder -> id -> status
     not_stored: Mapping[str, frozenset[str]] = field(default_factory=dict)  # encoder -> ids without a row
     recipe: Mapping[str, Any] = field(default_factory=lambda: {"model": "a", "layer": {"depth": 1}})
-    encoders: tuple[str, ...] = ("tokens", "context", "regions")
+    encoders: tuple[str, ...] = ("tokens", "context", "regions", "crowd")
     labels: Mapping[str, str] | None = None  # id -> class; None: by turns
     texts: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
     text_labels: Mapping[str, str] = field(default_factory=dict)
     image_labels: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # encoder -> its feature set's details
     seed: int = 0
 
     @property
@@ -122,7 +127,13 @@ class World:
         folders = {}
         for encoder in self.encoders:
             recipe = {"encoder": encoder, **self.recipe}
-            feature_set = create_feature_set(self.cache_dir, encoder=encoder, recipe=recipe, fields=FIELDS[encoder])
+            feature_set = create_feature_set(
+                self.cache_dir,
+                encoder=encoder,
+                recipe=recipe,
+                fields=FIELDS[encoder],
+                details=self.details.get(encoder, {}),
+            )
             rows = [self._row(encoder, id_) for id_ in self.ids if id_ not in self.not_stored.get(encoder, ())]
             with FeatureWriter(feature_set) as writer:
                 writer.commit(writer.stage(0, rows[:40]))
@@ -144,6 +155,11 @@ class World:
             states = rng.normal(size=(int(rng.integers(0, 9)), 12))
             states[:, signal] += 2.0
             return {"states": states.astype(np.float16)}
+        if encoder == "crowd":
+            embedding = rng.normal(size=8)
+            embedding[signal] += 2.0
+            shares = rng.dirichlet(np.ones(3))
+            return {"probabilities": shares.astype(np.float32), "embedding": embedding.astype(np.float32)}
         if encoder == "context":
             vector = rng.normal(size=7)
             vector[signal] += 2.0

@@ -16,7 +16,7 @@ ROWS = {
     for cells in ([cell.strip() for cell in line.strip("| ").split(" | ")] for line in PAGE.splitlines())
     if len(cells) == 6 and cells[0].startswith("`")
 }
-PAPER = {"states": 768, "features": 2048, "vector": 512, "boxes_normalised": 4}
+PAPER = {"states": 768, "features": 2048, "vector": 512, "boxes_normalised": 4, "embedding": 768, "probabilities": 3}
 
 
 def learned(head: Head) -> int:
@@ -34,7 +34,7 @@ def test_the_page_has_every_head_in_the_order_of_the_table() -> None:
 def test_the_page_states_fields_and_parameters(name: str) -> None:
     head_class = load_head(name)
     _, _, fields, parameters, _, _ = ROWS[name]
-    assert set(re.findall(r"tokens|regions|context", fields)) == {request.encoder for request in head_class.needs}
+    assert set(re.findall(r"tokens|regions|context|crowd", fields)) == {request.encoder for request in head_class.needs}
     config = resolve(name, head_class.Config, head_class.PRESETS).head
     widths = {request.key: PAPER[request.field] for request in head_class.requests(config)}
     with torch.device("meta"):

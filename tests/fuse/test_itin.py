@@ -346,3 +346,22 @@ def test_authors_preset_has_every_deviation_of_the_authors_program() -> None:
     assert all([head.unit_length, head.regroup, head.separate_gru, head.interaction_first])
     assert not head.fuse_bias
     assert (head.unmasked_length, head.layer_dropout, head.word_dropout, head.gate) == (100, 0.25, 0.0, "scalar")
+
+
+def test_the_crowd_s_embedding_takes_the_context_s_place_or_stands_beside_it(make_batch: Callable[..., Batch]) -> None:
+    """V of equation 14 by hand: the same weights, given one vector that is the two put together."""
+    widths = WIDTHS | {"crowd.embedding": 3}
+    batch = make_batch(widths)
+    joined = torch.cat([batch.values[CONTEXT], batch.values["crowd.embedding"]], -1)
+    for context, V in (("crowd", batch.values["crowd.embedding"]), ("both", joined)):  # noqa: N806
+        head = Itin(ItinConfig(width=4, align_width=4, mlp_width=4, context=context), widths, 3).double().eval()
+        assert [request.key for request in Itin.requests(head.config)][2:] == (
+            ["crowd.embedding"] if context == "crowd" else [CONTEXT, "crowd.embedding"]
+        )
+        plain = (
+            Itin(ItinConfig(width=4, align_width=4, mlp_width=4), WIDTHS | {CONTEXT: V.shape[-1]}, 3).double().eval()
+        )
+        plain.load_state_dict(head.state_dict())
+        has_both = batch.masks[CONTEXT] & batch.masks["crowd.embedding"]
+        as_context = replace(batch, values={**batch.values, CONTEXT: V}, masks={**batch.masks, CONTEXT: has_both})
+        torch.testing.assert_close(head(batch).logits[has_both], plain(as_context).logits[has_both])
