@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ROOMS = ("cache", "commands", "data", "engines", "extract", "fuse")
+ROOMS = ("cache", "commands", "crowd", "data", "engines", "extract", "fuse")
 ROOT_FILES = {"__init__.py", "cli.py", "doctor.py", "py.typed"}
 
 pytestmark = pytest.mark.slow

@@ -39,6 +39,10 @@ FIELDS = {
         Field(name="spans", dtype="int32", shape=(2,), is_ragged=True),
     ),
     "context": (Field(name="vector", dtype="float32", shape=(7,)),),
+    "crowd": (
+        Field(name="probabilities", dtype="float32", shape=(3,)),
+        Field(name="embedding", dtype="float32", shape=(5,)),
+    ),
     "regions": (
         Field(name="features", dtype="float16", shape=(9,), is_ragged=True),
         Field(name="boxes_normalised", dtype="float32", shape=(4,), is_ragged=True),
@@ -115,6 +119,9 @@ def write_seen_world(write_world: Callable[..., Any]) -> Callable[[Path], Any]:
 
             def _values(self, encoder: str, id_: str) -> dict[str, np.ndarray]:
                 rng = np.random.default_rng([int(id_[1:]), len(encoder)])
+                if encoder == "crowd":
+                    shares, embedding = rng.dirichlet(np.ones(3)), rng.normal(size=5)
+                    return {"probabilities": shares.astype(np.float32), "embedding": embedding.astype(np.float32)}
                 if encoder == "context":
                     return {"vector": rng.normal(size=7).astype(np.float32)}
                 if encoder == "regions":
