@@ -10,7 +10,7 @@ import sentifuse
 
 MODULES = ["sentifuse", "sentifuse.doctor"] + [
     module.name
-    for room in ("cache", "commands", "data", "engines", "extract", "fuse")
+    for room in ("cache", "commands", "crowd", "data", "engines", "extract", "fuse")
     for module in pkgutil.walk_packages(importlib.import_module(f"sentifuse.{room}").__path__, f"sentifuse.{room}.")
 ]
 
