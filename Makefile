@@ -18,7 +18,7 @@ MAIN    := itin,ctmwa,rnn_ca_embedding,logreg
 COMPARE  = $(CLI) compare $(if $(DATASET),--dataset $(DATASET)) $(if $(CLAIM),--claim $(CLAIM)) $(ARGS)
 
 # `extract`, `data` and `cache` are folders too: without .PHONY these targets would do nothing.
-.PHONY: help setup demo extract train evaluate compare tables report test check stress bench-sample bench-cache bench-shared bench-regions bench-heads wheel clean
+.PHONY: help setup demo extract train evaluate compare tables report test check stress bench-sample bench-cache bench-shared bench-regions bench-heads bench-crowd wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "sentifuse needs Python 3.11 or newer; '$(PYTHON)' is `$(PYTHON) --version`. Run: make setup PYTHON=python3.11"; exit 5; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,students,dev]'
 	@touch $@
 
 setup: $(READY)  ## make the environment .venv with the exact tested versions (about 6 GB, most of it torch)
@@ -90,6 +90,10 @@ bench-regions: $(READY)  ## speed of the region detector beside the usual way to
 
 bench-heads: $(READY)  ## a training step of every head, and CTMWA's beside the literal algorithm: [ARGS="--heads ctmwa"]
 	@OMP_WAIT_POLICY=passive $(BIN)/python bench/heads.py $(ARGS)
+
+bench-crowd: $(READY)  ## a student on 100,000 cached embeddings: seconds and memory; images/s of fine-tuning: [ARGS="--quick"]
+	@$(BIN)/python bench/crowd_probe.py $(ARGS)
+	@$(BIN)/python bench/crowd_finetune.py $(ARGS)
 
 wheel: $(READY)  ## build the source archive and the wheel into dist/
 	@rm -rf build/lib build/bdist.* && $(BIN)/python -m build --quiet && ls dist

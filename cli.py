@@ -20,9 +20,11 @@ try:
 
     import sentifuse
     from sentifuse.commands import (
+        benchmark,
         cache,
         compare,
         data,
+        distil,
         doctor,
         evaluate,
         explain,
@@ -62,6 +64,8 @@ app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.command("explain", epilog=explain.EXAMPLE)(explain.explain)
 app.command("report", epilog=report.EXAMPLE)(report.report)
+app.command("benchmark", epilog=benchmark.EXAMPLE)(benchmark.benchmark)
+app.add_typer(distil.app, name="distil")
 app.add_typer(heads.app, name="heads")
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(regions.app, name="regions")

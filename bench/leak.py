@@ -31,8 +31,8 @@ def predictions_of(comparison: Path, artifacts: Path) -> dict[str, dict[tuple[in
     return found
 
 
-def leaked_ids(dataset_dir: Path, seed: int, groups: Mapping[str, str]) -> list[str]:
-    parts = read_split(dataset_dir, protocol="random", seed=seed, parts=("train", "test"))
+def leaked_ids(dataset_dir: Path, seed: int, rule: str, groups: Mapping[str, str]) -> list[str]:
+    parts = read_split(dataset_dir, protocol="random", seed=seed, rule=rule, parts=("train", "test"))
     trained = {groups[id_] for id_ in parts["train"]}
     return [id_ for id_ in parts["test"] if groups[id_] in trained]
 
@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("folds", type=Path, help="another of the same heads, protocol grouped-folds")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     arguments = parser.parse_args()
-    dataset = json.loads((arguments.random / "comparison.json").read_text(encoding="utf-8"))["dataset"]
+    compared = json.loads((arguments.random / "comparison.json").read_text(encoding="utf-8"))
+    dataset, rule = compared["dataset"], compared["rule"]
     dataset_dir = arguments.artifacts / "datasets" / dataset
     groups = read_groups(dataset_dir)
     leaky, clean = (predictions_of(folder, arguments.artifacts) for folder in (arguments.random, arguments.folds))
@@ -52,7 +53,7 @@ def main() -> None:
     for row in [row for row in leaky if row in clean]:
         pairs = []
         for (seed, _), answers in leaky[row].items():
-            ids = leaked_ids(dataset_dir, seed, groups)
+            ids = leaked_ids(dataset_dir, seed, rule, groups)
             for other in clean[row].values():
                 common = [id_ for id_ in ids if id_ in {*other.ids}]
                 pairs += [(take(answers, common), take(other, common))] if common else []

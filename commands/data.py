@@ -32,7 +32,7 @@ Column = Annotated[str | None, typer.Option(help="Name of that column.")]
     "sentifuse data prepare pairs --name shop --table pairs.csv --root photos",
 )
 def prepare_command(
-    name: Annotated[str, typer.Argument(help="mvsa_single, mvsa_multiple, tumemo, sample, or pairs (your own).")],
+    name: Annotated[str, typer.Argument(help="mvsa_single, mvsa_multiple, tumemo, t4sa, sample, or pairs (your own).")],
     *,
     root: Annotated[Path | None, typer.Option(help="Folder of the dataset (for `pairs`: of its images).")] = None,
     rule: options.Rule = None,

@@ -1,6 +1,6 @@
 """`sentifuse weights`: weight files that lie in the artefacts folder, and how they get there."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from sentifuse.extract.models.known_sources import KnownSource
     from sentifuse.extract.models.located import LocatedModel
 
-KINDS = ("vg",)  # what `weights convert` can read; the first one where none is named
+KINDS = ("vg", "crowd")  # what `weights convert` can read; the first one where none is named
+
+CROWD_FOLDER = "crowd-vit"  # what the profile `paper` looks for
 
 FETCHED = "fetched at first use"  # said of a model that is not on this machine, and that a run may download
 
@@ -25,8 +27,8 @@ Words = Annotated[
     typer.Argument(
         metavar="[KIND] FILE",
         help="FILE: weights in a layout they were published in (a pickle, a torch file, MILVLG's, a .caffemodel, "
-        "or safetensors). KIND before it: of which network; vg, the Faster R-CNN of Visual Genome, is the default "
-        "and the only one.",
+        "or safetensors; for crowd Keras' .h5). KIND before it: of which network; vg, the Faster R-CNN of Visual "
+        "Genome, is the default; crowd is the ViT of The Emotions of the Crowd.",
         show_default=False,
     ),
 ]
@@ -34,8 +36,8 @@ Target = Annotated[
     Path | None,
     typer.Option(
         "--to",
-        help="File to write, ending in .safetensors.",
-        show_default="artifacts/weights/vg-faster-rcnn-resnet101-c4.safetensors",
+        help="File to write, ending in .safetensors; for crowd a folder.",
+        show_default="artifacts/weights/vg-faster-rcnn-resnet101-c4.safetensors, or …/crowd-vit",
     ),
 ]
 Objects = Annotated[
@@ -43,6 +45,18 @@ Objects = Annotated[
 ]
 Attributes = Annotated[
     Path | None, typer.Option("--attributes", help="Text file with the names of the 400 attributes, one a line.")
+]
+VariantName = Annotated[
+    str | None,
+    typer.Option("--variant", help="Of crowd: B_16, B_32, L_16 or L_32.", show_default="told by the file's shapes"),
+]
+Gelu = Annotated[
+    str | None,
+    typer.Option(
+        "--gelu",
+        help="Of crowd, in the head: exact or tanh.",
+        show_default="as the file's config says; tanh for weights alone",
+    ),
 ]
 
 app = typer.Typer(help="Weight files of the artefacts folder.", no_args_is_help=True)
@@ -150,19 +164,30 @@ def convert(
     to: Target = None,
     objects: Objects = None,
     attributes: Attributes = None,
+    variant: VariantName = None,
+    gelu: Gelu = None,
     artifacts: options.Artifacts = options.ARTIFACTS,
     force: Annotated[bool, typer.Option("--force", help="Overwrite other files of the same names.")] = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Rewrite published weights as the safetensors file that profiles look for, with names and SHA-256 beside it."""
+    """Rewrite published weights as what profiles look for: a safetensors file with names and SHA-256 beside it.
+
+    Of kind crowd: a student folder, for the encoder crowd.
+    """
     from sentifuse.extract.detector.architecture import ARCHITECTURES
     from sentifuse.extract.detector.checkpoints.conversion import convert_weights
     from sentifuse.extract.models.known_sources import DETECTOR, DETECTOR_FILE, known_source
     from sentifuse.extract.models.weights import weights_folder
 
-    source = _file_of(words)
+    kind, source = _file_of(words)
+    _refuse_foreign_options(
+        kind, {"--objects": objects, "--attributes": attributes}, {"--variant": variant, "--gelu": gelu}
+    )
     output = Output(as_json=as_json)
+    if kind == "crowd":
+        _convert_crowd(output, source, to or weights_folder(artifacts) / CROWD_FOLDER, variant, gelu, force=force)
+        return
     if known := known_source(source.name):
         output.note(
             f"{source.name}: by its name, which proves nothing, the model for {known.variant} of {known.repository}"
@@ -179,12 +204,39 @@ def convert(
     output.result(_document(converted), _lines(converted))
 
 
-def _file_of(words: Sequence[str]) -> Path:
-    """The file of `[KIND] FILE`; a single word is the file, whatever its name."""
+def _convert_crowd(
+    output: Output, source: Path, target: Path, variant: str | None, gelu: str | None, *, force: bool
+) -> None:
+    from sentifuse.extract.keras_vit import convert_crowd
+
+    output.note(f"reading {source}")
+    made = convert_crowd(source, target, variant=variant, gelu=gelu, overwrite=force)
+    document = {"kind": "crowd", **asdict(made), "folder": str(made.folder)}
+    lines = [
+        f"{made.folder}{'' if made.is_new else '  (was there already)'}",
+        f"digest {made.digest}",
+        f"read as {made.layout}: {made.variant}, {made.tensors} tensors, {made.image_px} px, pixels {made.pixels}",
+        f"GELU of the head: {made.gelu}",
+        f'to use it: [encoders.crowd] model = {{ folder = "{made.folder.name}" }} in a profile',
+    ]
+    if made.ignored:
+        lines.insert(3, f"ignored, for they are no part of the model: {', '.join(made.ignored)}")
+    output.result(document, lines)
+
+
+def _refuse_foreign_options(kind: str, of_vg: Mapping[str, Any], of_crowd: Mapping[str, Any]) -> None:
+    foreign = {"vg": of_crowd, "crowd": of_vg}[kind]
+    given = [name for name, value in foreign.items() if value is not None]
+    if given:
+        raise ConfigError(f"weights convert {kind}: {given[0]} is not for weights of this kind; leave it out")
+
+
+def _file_of(words: Sequence[str]) -> tuple[str, Path]:
+    """Kind and file of `[KIND] FILE`; a single word is the file, whatever its name."""
     if len(words) == 1 and (words[0] not in KINDS or Path(words[0]).exists()):
-        return Path(words[0])
+        return KINDS[0], Path(words[0])
     if len(words) == 2 and words[0] in KINDS:
-        return Path(words[1])
+        return words[0], Path(words[1])
     if len(words) == 2:
         raise ConfigError.unknown("kind of weights", words[0], KINDS, where="weights convert")
     problem = f"no FILE after {words[0]}" if len(words) == 1 else f"{len(words)} words, expected one file"

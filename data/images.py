@@ -95,6 +95,15 @@ def read_image(path: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Ima
             raise UnreadableImage(where, "unsupported mode", f"{image.mode}: {error}") from error
 
 
+def looks_like_image(head: bytes) -> bool:
+    r"""Whether a file that begins with these (12 or more) bytes was meant to be an image; it may be damaged, though.
+
+    >>> looks_like_image(b"\x89PNG\r\n"), looks_like_image(b"<!DOCTYPE html>")
+    (True, False)
+    """
+    return head.startswith(_MAGIC) or head[4:8] == b"ftyp"
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -114,8 +123,7 @@ def _open(raw: bytes, where: str) -> Image.Image:
     try:
         return Image.open(BytesIO(raw), formats=_formats())
     except UnidentifiedImageError as error:
-        looks_like_image = raw.startswith(_MAGIC) or raw[4:8] == b"ftyp"
-        raise UnreadableImage(where, "undecodable" if looks_like_image else "not an image") from error
+        raise UnreadableImage(where, "undecodable" if looks_like_image(raw) else "not an image") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage(where, "too many pixels", str(error)) from error
     except _DECODER_ERRORS as error:

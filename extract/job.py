@@ -17,10 +17,13 @@ from sentifuse.cache.shard import read_layout
 from sentifuse.data.manifest import Manifest, read_manifest
 from sentifuse.data.prepare import dataset_dir
 from sentifuse.extract.encoder import EncoderPlan, describe_encoder
+from sentifuse.extract.models.located import LocatedModel
 from sentifuse.extract.models.weights import find_models, weights_folder
 from sentifuse.extract.plan import Plan, RowInput, list_inputs, plan_shards
 from sentifuse.extract.precision import check_precision
 from sentifuse.extract.profile import Profile
+from sentifuse.extract.seen_images import refuse_seen
+from sentifuse.extract.students import MODEL_TYPE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,8 @@ def resolve(request: ExtractRequest) -> Job:
     ConfigError
         A setting, an encoder's name, a part or a precision that cannot be.
     DataError
-        The dataset is not prepared, its manifest is damaged, or the folder of its images has gone.
+        The dataset is not prepared, its manifest is damaged, or the folder of its images has gone; or a student was
+        trained on some of its images.
     ModelsMissing
         Models that cannot be had, all of them in one message.
     CacheError
@@ -111,6 +115,8 @@ def resolve(request: ExtractRequest) -> Job:
         is_offline=request.is_offline,
         skip_missing=request.skip_missing,
     )
+    for model in found.models.values():
+        _refuse_students_own_images(model, manifest, request.dataset)
     # In exact precision the device changes no recipe; asking for it costs three seconds of importing torch.
     devices = () if request.precision == "exact" else find_devices(request.device)
     jobs = {
@@ -167,6 +173,11 @@ def refuse_missing_root(dataset: str, root: Path, rows: Iterable[RowInput]) -> N
             f"{root}: expected the folder of the images of {dataset}, found none. Bring it back (is its disk mounted?) "
             f"or name its new place: sentifuse data prepare {dataset} --root DIR"
         )
+
+
+def _refuse_students_own_images(model: LocatedModel, manifest: Manifest, dataset: str) -> None:
+    if model.architecture == MODEL_TYPE and model.path is not None:
+        refuse_seen(model.path, {pair.id: pair.image_digest for pair in manifest.pairs}, dataset)
 
 
 def _stored(directory: Path) -> tuple[dict[str, tuple[str, str]], frozenset[int]]:

@@ -13,6 +13,7 @@ READERS: dict[str, str] = {
     "mvsa_single": "sentifuse.data.readers.mvsa:MvsaSingle",
     "mvsa_multiple": "sentifuse.data.readers.mvsa:MvsaMultiple",
     "tumemo": "sentifuse.data.readers.tumemo:TumEmo",
+    "t4sa": "sentifuse.data.readers.t4sa:T4sa",
     "sample": "sentifuse.data.readers.sample:Sample",
     "pairs": "sentifuse.data.readers.pairs:Pairs",
 }

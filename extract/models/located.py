@@ -16,10 +16,12 @@ from sentifuse.extract.errors import ModelMismatch
 from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.models.stand_ins import refuse_stand_in
 from sentifuse.extract.models.tiny import TINY, TINY_VERSION, tiny_config, write_tiny
+from sentifuse.extract.students import MODEL_TYPE, StudentConfig, base_folder, read_student
 
 __all__ = [
     "LocatedModel",
     "check_safetensors",
+    "read_base",
     "read_file_model",
     "read_folder",
     "read_tiny",
@@ -113,8 +115,37 @@ def read_folder(source: ModelSource, folder: Path) -> LocatedModel:
             digests[name] = hashlib.sha256(canonical_json(plain)).hexdigest()
         else:
             digests[name] = sha256_of(folder / name)
+    if config["model_type"] == MODEL_TYPE:
+        student = read_student(folder)
+        digests["config.json"] = hashlib.sha256(canonical_json(student.hashed)).hexdigest()
+        if student.kind == "probe":
+            digests["base"] = read_base(folder, student).digest
     digest = hashlib.sha256(canonical_json(digests)).hexdigest()
     return LocatedModel(source=source, path=folder, architecture=config["model_type"], digest=digest, files=digests)
+
+
+def read_base(folder: Path, student: StudentConfig) -> LocatedModel:
+    """Check the frozen base that lies in a probe's folder.
+
+    Raises
+    ------
+    ModelMismatch
+        It is not there, torn, another one than the probe was trained on, or a probe itself.
+    """
+    model = student.base["model"]
+    path = base_folder(folder) / model["file"]
+    if not (path.is_file() if model["file"] else (path / "config.json").is_file()):
+        raise ModelMismatch(f"{path}: the base of the student is missing; copy the whole student folder")
+    source = ModelSource(kind="path", name=str(path), architecture=model["architecture"])
+    found = read_file_model(source, path) if model["file"] else read_folder(source, path)
+    if found.architecture == MODEL_TYPE and read_student(path).kind != "vit":
+        raise ModelMismatch(f"{path}: a probe as the base of a probe, expected a network of its own")
+    if found.digest != model["digest"]:
+        raise ModelMismatch(
+            f"{path}: digest {found.digest}, expected {model['digest']}: not the base this student was trained on. "
+            "Copy the whole student folder again"
+        )
+    return found
 
 
 def read_file_model(source: ModelSource, file: Path) -> LocatedModel:

@@ -17,7 +17,15 @@ from sentifuse.fuse.comparison.choices import Choice
 from sentifuse.fuse.comparison.existing import version_notes, version_of
 from sentifuse.fuse.comparison.measured import Measured
 from sentifuse.fuse.comparison.published import ablation_patterns, published_points, published_rows
-from sentifuse.fuse.comparison.rows import MEASURES, by_row, differences, notes_on_rows, summarise
+from sentifuse.fuse.comparison.rows import (
+    MEASURES,
+    Groups,
+    by_row,
+    differences,
+    has_pooled_rows,
+    notes_on_rows,
+    summarise,
+)
 
 FORMAT_VERSION = 1
 
@@ -77,7 +85,7 @@ def build_document(
         notes.append(f"nothing was compared with {baseline}: " + ("no run of it" if baseline not in rows else "alone"))
     if claim is not None and claimed is None:
         notes.append(f"nothing was claimed: no run of {claim}")
-    sweep = _sweep(rows, choices, document["dataset"], summaries := {n: summarise(r, drawn) for n, r in rows.items()})
+    sweep = _sweep(rows, choices, document["dataset"], summaries := summaries_of(rows, drawn))
     if sweep and sweep["key"] == "region_count" and stored_regions is not None:
         more = [value for value in sweep["values"] if value > stored_regions]
         if more:
@@ -119,6 +127,12 @@ def build_document(
         "failed": dict(failed),
         "left_out": dict(left_out),
     }
+
+
+def summaries_of(rows: Mapping[str, Sequence[Measured]], drawn: Groups) -> dict[str, dict[str, Any]]:
+    """Every row by the one kind of interval that the table has."""
+    is_pooled = has_pooled_rows(rows.values())
+    return {name: summarise(runs, drawn, is_pooled=is_pooled) for name, runs in rows.items()}
 
 
 def document_test_n(document: Mapping[str, Any], measured: Sequence[Measured]) -> int:

@@ -44,5 +44,5 @@ def read_gaps(run: RunDirectory, measured_on: str) -> list[dict[str, Any]] | Non
         return None  # measured anew, which writes it again
     if (document.get("measured_on"), document.get("rates")) != (measured_on, list(RATES)):
         return None
-    rows: list[dict[str, Any]] = document["rows"]
-    return rows
+    rows = document.get("rows")
+    return rows if isinstance(rows, list) and rows else None

@@ -3,7 +3,7 @@
 Knows runs that were measured; trains nothing, reads no file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sentifuse import ConfigError
@@ -24,13 +24,18 @@ def by_row(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
     return {row: sorted(runs, key=lambda one: one.place) for row, runs in rows.items()}
 
 
-def summarise(runs: Sequence[Measured], groups: Groups) -> dict[str, Any]:
+def summarise(runs: Sequence[Measured], groups: Groups, *, is_pooled: bool | None = None) -> dict[str, Any]:
     """What one row says.
 
     Where each run has its own random split a measure is the mean over the runs, with sd and Nadeau and Bengio's
     t-interval, cut at 0 and 1; fewer than three runs have none. With folds, and where all runs have one split, it is
     that of all answers together with a bootstrap interval over pairs or groups (a t-interval over runs of one split
     would leave out that the test part is small); sd is over folds or runs.
+
+    Parameters
+    ----------
+    is_pooled
+        Which of the two; a table says it for all its rows, see `has_pooled_rows`. None: what these runs alone call for.
 
     Returns
     -------
@@ -43,7 +48,7 @@ def summarise(runs: Sequence[Measured], groups: Groups) -> dict[str, Any]:
     pooled = pool([one.predictions for one in runs])
     document = runs[0].run.document
     ratio = test_to_train(runs)
-    is_pooled = runs[0].fold > 0 or ratio == 0
+    is_pooled = has_pooled_rows([runs]) if is_pooled is None else is_pooled
     seconds = spread([float(one.run.document["timings"]["fit_s"]) for one in runs])
     result: dict[str, Any] = {
         "n_runs": len(runs),
@@ -76,15 +81,20 @@ def summarise(runs: Sequence[Measured], groups: Groups) -> dict[str, Any]:
     return result
 
 
+def has_pooled_rows(rows: Iterable[Sequence[Measured]]) -> bool:
+    """Whether the runs of a table have folds, or one test part all of them: their answers are then taken together."""
+    runs = [one for found in rows for one in found]
+    return any(one.fold > 0 for one in runs) or len({one.place for one in runs}) < 2 or test_to_train(runs) == 0
+
+
 def _possible(over: Spread) -> tuple[float | None, float | None]:
     """The ends of an interval of a share, which lies between 0 and 1."""
     return None if over.low is None else max(0.0, over.low), None if over.high is None else min(1.0, over.high)
 
 
 def test_to_train(runs: Sequence[Measured]) -> float:
-    """Size of the test part over that of the training part where the split differs from run to run, else 0."""
-    digests = {one.run.document.get("split_digest") or str(one.run.document["split"]) for one in runs}
-    if len(digests) < 2:
+    """Size of the test part over that of the training part where the test part differs from run to run, else 0."""
+    if len({frozenset(one.predictions.ids) for one in runs}) < 2:
         return 0.0
     sizes = [len(one.predictions.ids) / int(one.run.document["samples"]["train"]["n"]) for one in runs]
     return sum(sizes) / len(sizes)

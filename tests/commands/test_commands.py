@@ -25,6 +25,11 @@ GROUPS = (
     ["profiles"],
     ["weights"],
     ["heads"],
+    ["benchmark"],
+    ["distil", "label"],
+    ["distil", "filter"],
+    ["distil", "train"],
+    ["distil", "features"],
 )
 
 Type = Callable[..., Any]
@@ -148,7 +153,7 @@ def test_a_second_extract_computes_nothing_and_needs_no_torch(project: Path) -> 
             "no-such-option",
         ),
         (("data", "prepare", "mvsa_singel"), 2, "did you mean 'mvsa_single'"),
-        (("data", "prepare", "t4sa"), 2, "t4sa"),
+        (("data", "prepare", "t4sa"), 3, "b-t4sa_"),
         (("data", "prepare", "tumemo"), 3, "all_data_id_and_label.txt"),
         (("data", "prepare", "mvsa_multiple", "--root", "/no/such/folder"), 3, "/no/such/folder"),
         (("data", "prepare", "pairs", "--name", "shop"), 2, "--table"),

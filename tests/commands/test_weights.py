@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from sentifuse.extract.detector.architecture import ARCHITECTURES, VISUAL_GENOME, Architecture
 from sentifuse.extract.detector.golden.rule import synthetic_weights
 from sentifuse.extract.detector.golden.self_test import MINIATURE
+from sentifuse.extract.keras_names import VARIANTS, Variant
 from sentifuse.extract.models.known_sources import DETECTOR, DETECTOR_FILE, KNOWN_SOURCES
 
 Type = Callable[..., Any]
@@ -104,7 +106,7 @@ def test_people_read_the_same_facts(type_command: Type, source: Path, tmp_path: 
     ("words", "exit_code", "message"),
     [
         (("vg",), 2, "no FILE after vg"),
-        (("crowd", "x.h5"), 2, "unknown kind of weights 'crowd'"),
+        (("yolo", "x.h5"), 2, "unknown kind of weights 'yolo'"),
         (("a", "b", "c"), 2, "3 words, expected one file"),
         ((), 2, "Missing argument"),
         (("nowhere.pkl",), 5, "nowhere.pkl: cannot be read"),
@@ -254,3 +256,71 @@ def test_help_of_convert_has_an_example_and_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
     assert "[KIND] FILE" in done.stdout
     assert "sentifuse weights convert vg faster_rcnn_from_caffe_attr.pkl" in done.stdout
+
+
+@pytest.fixture
+def crowd_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint of the crowd's model in miniature, which is B_32 as long as the test runs."""
+    spec = spec_from_file_location("keras_written", Path(__file__).parents[1] / "extract" / "keras_written.py")
+    assert spec is not None
+    assert spec.loader is not None
+    keras = module_from_spec(spec)
+    spec.loader.exec_module(keras)
+    sizes = {"patch_px": 8, "image_px": 32, "hidden_size": 24, "mlp_size": 40, "layer_count": 2, "attention_heads": 3}
+    small = Variant(**sizes, is_zero_to_one=True)
+    monkeypatch.setitem(VARIANTS, "B_32", small)
+    file: Path = keras.write_keras(
+        tmp_path / "ViT_B32.h5", keras.keras_weights(small), config=keras.model_config(small)
+    )
+    return file
+
+
+def test_convert_crowd_writes_what_the_paper_profile_looks_for(
+    type_command: Type, crowd_file: Path, tmp_path: Path
+) -> None:
+    artifacts = tmp_path / "artifacts"
+    words = ("weights", "convert", "crowd", crowd_file, "--artifacts", artifacts)
+    typed = type_command(*words, "--json")
+    assert typed.code == 0, typed.err
+    document = typed.document
+    assert document["folder"] == str(artifacts / "weights" / "crowd-vit")
+    said = {"kind": "crowd", "variant": "B_32", "gelu": "tanh", "pixels": "0 to 1", "image_px": 32, "is_new": True}
+    assert said.items() <= document.items()
+    listed = type_command("weights", "list", "--profile", "paper", "--json", "--artifacts", artifacts).document
+    row = next(row for row in listed["weights"] if row["encoder"] == "crowd")
+    assert (row["state"], row["digest"]) == ("there", document["digest"][:12])
+    again = type_command(*words)
+    assert "(was there already)" in again.out
+    assert "read as whole model: B_32, 42 tensors, 32 px, pixels 0 to 1" in again.out
+    assert 'model = { folder = "crowd-vit" }' in again.out
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "message"),
+    [
+        (("crowd",), 2, "no FILE after crowd"),
+        (("crowd", "page.h5"), 5, "looks like a web page"),
+        (("crowd", "net.pkl"), 5, "a pickle, which is never run here"),
+        (("crowd", "ViT_B32.h5", "--objects", "names.txt"), 2, "--objects is not for weights of this kind"),
+        (("crowd", "ViT_B32.h5", "--variant", "B_33"), 2, "unknown variant 'B_33'"),
+        (("net.pkl", "--gelu", "exact"), 2, "--gelu is not for weights of this kind"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_mistakes_with_the_crowds_weights_are_named(
+    type_command: Type,
+    crowd_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    exit_code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("page.h5").write_bytes(b"<!DOCTYPE html><title>Sign in</title>")
+    Path("net.pkl").write_bytes(pickle.dumps({"model": {"a": np.zeros(3)}}, protocol=2) + b"\0" * 64)
+    typed = type_command("weights", "convert", *words, "--artifacts", tmp_path / "artifacts")
+    assert typed.code == exit_code, typed.err
+    assert message in typed.err
+    assert "Traceback" not in typed.err
+    assert not (tmp_path / "artifacts").exists()

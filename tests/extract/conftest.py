@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,21 @@ from sentifuse.extract.encoder import Encoder, describe_encoder
 from sentifuse.extract.models.located import LocatedModel, read_file_model, read_folder
 from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.profile import EncoderEntry
+from sentifuse.extract.student_base import copy_base, describe_base
+from sentifuse.extract.students import StudentConfig, StudentParts, head_shapes, write_student
 
 _WORDS = "a the day sky rain sun happy sad news old dog in on and ##s ##y [ ] sep cls http @ : user"
 WORDS = tuple(_WORDS.split())
 CLASSES = {0: "negative", 1: "neutral", 2: "positive"}
+TINY_VIT: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "image_size": 32,
+    "patch_size": 8,
+    "layer_norm_eps": 1e-6,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +171,65 @@ def encode() -> Callable[..., list[Any]]:
         return encoder.read(encoder.backbone.forward(batch), batch)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def keras() -> Any:
+    """The module `keras_written.py` beside this file: checkpoints as the original wrote them, and its forward pass."""
+    spec = spec_from_file_location("keras_written", Path(__file__).with_name("keras_written.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def student_parts() -> Callable[..., StudentParts]:
+    """student_parts(kind, seed=0, head=None, **config) → seeded numbers of a head and, for kind vit, of a tiny ViT."""
+    make_student_parts("vit")  # imports transformers, which takes a second, outside the tests
+    return make_student_parts
+
+
+def make_student_parts(kind: str, *, seed: int = 0, head: dict[str, Any] | None = None, **config: Any) -> StudentParts:
+    rng = np.random.default_rng(seed)
+    width = TINY_VIT["hidden_size"] if kind == "vit" else 32
+    head = head or {"kind": "two_layer", "in": width, "width": 4, "gelu": "exact"}
+    shapes = dict(head_shapes(head))
+    if kind == "vit":
+        from transformers import ViTConfig, ViTModel
+
+        with torch.device("meta"):
+            net = ViTModel(ViTConfig(**TINY_VIT), add_pooling_layer=False)
+        shapes |= {f"vit.{name}": tuple(value.shape) for name, value in net.state_dict().items()}
+        config.setdefault("vit", TINY_VIT)
+    tensors = {name: rng.normal(size=shape, scale=0.3).astype(np.float32) for name, shape in shapes.items()}
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 2}
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    return StudentParts(
+        config=StudentConfig(kind=kind, head=head, **config),
+        tensors=tensors,
+        processor=processor | half if kind == "vit" else None,
+        notes={"trained_on": {"dataset": "none"}},
+    )
+
+
+@pytest.fixture(scope="session")
+def write_probe() -> Callable[..., Path]:
+    """write_probe(folder, encoder name, its model's path, seed=0, head=None, …) → a probe's folder."""
+
+    def write(folder: Path, name: str, model: Path, *, folds: int = 0, seen: Any = (), **parts: Any) -> Path:
+        found = locate_path(model, parts.pop("architecture", ""))
+        settings = parts.pop("settings", {})
+        entry = EncoderEntry(name=name, model=found.source, settings=settings, where="here")
+        plan = describe_encoder(entry, found, precision="exact", device="cpu")
+        config = {"base": describe_base(plan), **parts}
+        students = [make_student_parts("probe", **config, seed=seed) for seed in range(folds + 1)]
+        return write_student(
+            folder, students[0], base=lambda target: copy_base(found, target), seen=seen, folds=students[1:]
+        )
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,15 @@ import pytest
 
 from sentifuse import ConfigError
 from sentifuse.fuse.comparison.measured import Measured
-from sentifuse.fuse.comparison.rows import by_row, compare_rows, differences, notes_on_rows, summarise, test_to_train
+from sentifuse.fuse.comparison.rows import (
+    by_row,
+    compare_rows,
+    differences,
+    has_pooled_rows,
+    notes_on_rows,
+    summarise,
+    test_to_train,
+)
 from sentifuse.fuse.measure.paired import compare_heads, compare_predictions
 from sentifuse.fuse.measure.statistics import bootstrap, spread
 from sentifuse.fuse.run import Predictions, RunDirectory
@@ -25,7 +33,7 @@ def measured(row: str, seed: int, fold: int = 0, n: int = 60, skip: int = 0, dig
     labels = np.random.default_rng([seed, fold]).integers(0, 2, n)
     predicted = np.where(rng.random(n) < RATE[row], labels, 1 - labels)
     probabilities = np.eye(2)[predicted]
-    ids = tuple(f"{fold}-{i}" for i in range(n))
+    ids = tuple(f"{fold}-{i + (0 if digest else seed)}" for i in range(n))  # test parts of seeds overlap
     kept = slice(skip, None)
     document = {
         "seed": seed,
@@ -164,3 +172,25 @@ def test_rows_that_lack_runs_or_pairs_are_told() -> None:
     assert notes[0] == "poor lacks 1 of 2 runs (seed 1)"
     assert "poor gives no answer to 10 of 60 test pairs" in notes[1]
     assert notes_on_rows(table()) == []
+
+
+def test_a_table_has_one_kind_of_interval() -> None:
+    """A row of which one run survived has none beside rows of several splits, rather than another kind."""
+    rows = {"good": table()["good"], "fair": table()["fair"][:1]}
+    assert not has_pooled_rows(rows.values())
+    lonely = summarise(rows["fair"], None, is_pooled=False)
+    assert (lonely["interval"], lonely["accuracy"]["low"], lonely["accuracy"]["high"]) == ("t", None, None)
+
+
+def test_paired_differences_draw_the_groups_that_they_are_given() -> None:
+    rows = table()
+    ids = {id_ for runs in rows.values() for one in runs for id_ in one.predictions.ids}
+    groups = {id_: str(int(id_.partition("-")[2]) // 7) for id_ in ids}
+    found = differences(rows, baseline="poor", claim=None, groups=groups)["good"]
+    expected = compare_predictions(
+        [one.predictions for one in rows["good"]], [one.predictions for one in rows["poor"]], groups=groups
+    )
+    assert found["units"] == expected.units == len({*groups.values()})
+    assert (found["low"], found["high"], found["p"]) == (expected.low, expected.high, expected.p)
+    over = [a.metrics["accuracy"] - b.metrics["accuracy"] for a, b in zip(rows["good"], rows["poor"], strict=True)]
+    assert found["over_runs"]["low"] == spread(over, test_to_train=1 / 8).low

@@ -1,0 +1,163 @@
+"""A head on vectors that stay as they are, trained on by a recipe of fine-tuning: probes under a benchmark's protocol.
+
+The recipe's settings of images, adapters and of what lies below the head have no meaning here.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sentifuse import TrainingError
+from sentifuse.crowd.finetune_loss import loss_sum, make_targets, make_weights, score
+from sentifuse.crowd.finetune_optimiser import KERAS_EPSILON
+from sentifuse.crowd.finetune_recipe import FinetuneRecipe
+from sentifuse.crowd.finetune_request import check_parts
+
+__all__ = ["Learned", "answer_by_head", "train_head"]
+
+# Shapes: N vectors, B batch, D width of a vector, K = 3 classes.
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Learned:
+    """A head with the weights that the recipe selects; `best` says of which moment they are."""
+
+    head: nn.Module
+    best: Mapping[str, Any]
+
+
+def train_head(
+    head: nn.Module,
+    vectors: FloatArray,
+    classes: IntArray,
+    recipe: FinetuneRecipe,
+    *,
+    train_rows: IntArray,
+    val_rows: IntArray,
+    seed: int = 0,
+) -> Learned:
+    """Train `head`, (B, D) → (logits (B, K), hidden), where it stands; it is changed.
+
+    With `trains_without_neutral` the softmax is one of two: the neutral logit counts as -∞. Of validations that are
+    equally good the first counts.
+
+    Parameters
+    ----------
+    vectors
+        float32 (N, D).
+    classes
+        int64 (N,).
+
+    Raises
+    ------
+    TrainingError
+        A class without a training row, no validation row where the recipe selects by one, a loss that is not finite.
+    DataError
+        A neutral row where the recipe leaves neutral out.
+    """
+    check_parts(recipe, classes, train_rows, val_rows)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # dropout
+        return _Run(head, vectors, classes, recipe, train_rows, val_rows, seed).learn()
+
+
+def answer_by_head(head: nn.Module, vectors: FloatArray) -> FloatArray:
+    """(N, D) → softmax over all three logits, float32 (N, K)."""
+    head.eval()
+    with torch.no_grad():
+        logits: Tensor = head(torch.from_numpy(vectors))[0]
+    shares: FloatArray = torch.softmax(logits.double(), dim=1).float().numpy()
+    return shares
+
+
+class _Run:
+    def __init__(
+        self,
+        head: nn.Module,
+        vectors: FloatArray,
+        classes: IntArray,
+        recipe: FinetuneRecipe,
+        train_rows: IntArray,
+        val_rows: IntArray,
+        seed: int,
+    ) -> None:
+        self.head, self.vectors, self.classes, self.recipe = head, torch.from_numpy(vectors), classes, recipe
+        self.train_rows, self.val_rows, self.seed = train_rows, val_rows, seed
+        self.targets = torch.from_numpy(make_targets(recipe, classes, None))
+        self.weights = torch.from_numpy(make_weights(recipe, classes, None, train_rows))
+        self.best: dict[str, Any] = {}
+        self.state: dict[str, Tensor] = {}
+        self.step = 0
+
+    def learn(self) -> Learned:
+        recipe = self.recipe
+        self.head.requires_grad_(True)
+        optimiser = self._optimiser()
+        epochs = recipe.head_epochs + recipe.epochs
+        for epoch in range(1, epochs + 1):
+            order = self.train_rows
+            if recipe.is_shuffled:
+                order = np.random.default_rng((self.seed, epoch)).permutation(order)
+            starts = range(0, len(order), recipe.batch_size)
+            for start in starts:
+                self._take_step(optimiser, order[start : start + recipe.batch_size], epoch)
+                is_last = start == starts[-1]
+                if is_last or (recipe.validate_every and self.step % recipe.validate_every == 0):
+                    self._validate(epoch, is_end=is_last)
+        self.head.load_state_dict(self.state)
+        return Learned(head=self.head.requires_grad_(False).eval(), best=self.best)
+
+    def _take_step(self, optimiser: torch.optim.Optimizer, rows: IntArray, epoch: int) -> None:
+        self.head.train()
+        logits = self.head(self.vectors[rows])[0]
+        without_neutral = self.recipe.trains_without_neutral
+        loss = loss_sum(logits, self.targets[rows], self.weights[rows], without_neutral=without_neutral) / len(rows)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"head: epoch {epoch}: the loss is {value}, expected a finite number. "
+                "Lower the step size: --set head_learning_rate=1e-5"
+            )
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+        optimiser.step()
+        self.step += 1
+
+    def _validate(self, epoch: int, *, is_end: bool) -> None:
+        """Keep these weights, if they are the last of a pass (`select = last`) or better than all before."""
+        found: dict[str, Any] = {"epoch": epoch, "step": self.step}
+        select = self.recipe.select
+        if select == "last":
+            if not is_end:
+                return
+        else:
+            self.head.eval()
+            with torch.no_grad():
+                logits = self.head(self.vectors[self.val_rows])[0].numpy()
+            classes = self.classes[self.val_rows]
+            found |= score(logits, classes, without_neutral=self.recipe.scores_without_neutral)
+            if self.best and found[f"val_{select}"] <= self.best[f"val_{select}"]:
+                return
+        self.best = found
+        self.state = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        recipe, weights = self.recipe, list(self.head.parameters())
+        matrices = [value for value in weights if value.ndim > 1]
+        others = [value for value in weights if value.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        rate = recipe.head_learning_rate
+        if recipe.optimiser == "radam":
+            return torch.optim.RAdam(groups, lr=rate, eps=KERAS_EPSILON, decoupled_weight_decay=True)
+        return torch.optim.AdamW(groups, lr=rate)

@@ -1,0 +1,119 @@
+"""Fine-tuning by a protocol: from the model's own weights, head included; probes on their frozen base."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sentifuse import ConfigError
+from sentifuse.crowd.benchmarks.answers import answer_images
+from sentifuse.crowd.benchmarks.model import find_model
+from sentifuse.crowd.benchmarks.tasks import Task
+from sentifuse.crowd.benchmarks.trainers import as_student, make_trainer
+from sentifuse.extract.encoder import describe_encoder
+from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.models.weights import locate
+from sentifuse.extract.profile import EncoderEntry
+from sentifuse.extract.student_base import copy_base, describe_base
+from sentifuse.extract.students import StudentConfig, StudentParts, head_shapes, write_student
+
+CLASSES = [0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 0, 1]
+
+
+@pytest.fixture
+def images(tmp_path: Path, write_images: Callable[..., list[str]]) -> list[Path]:
+    return [tmp_path / "images" / name for name in write_images(tmp_path / "images", CLASSES)]
+
+
+@pytest.fixture
+def probe(tmp_path: Path) -> Path:
+    """A student of kind probe over the miniature image network."""
+    source = ModelSource(kind="tiny", name="image", architecture="tiny_conv", seed=3)
+    model = locate(source, search=(), is_offline=True)
+    entry = EncoderEntry(name="context", model=source, where="test")
+    plan = describe_encoder(entry, model, precision="exact", device="cpu")
+    width = plan.build(device="cpu", share={}).fields[0].shape[0]
+    head = {"kind": "linear", "in": width}
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=shape, scale=0.1).astype(np.float32) for name, shape in head_shapes(head).items()}
+    parts = StudentParts(config=StudentConfig(kind="probe", head=head, base=describe_base(plan)), tensors=tensors)
+    return write_student(tmp_path / "probe", parts, base=lambda folder: copy_base(model, folder))
+
+
+def task_of(images: list[Path], preset: Any = "five_fold", **changes: Any) -> Task:
+    values: dict[str, Any] = {
+        "name": "test",
+        "preset": preset,
+        "images": images,
+        "classes": np.where(np.array(CLASSES) == 1, 2, 0).astype(np.int64),
+        "train_rows": np.arange(8),
+        "val_rows": np.arange(0),
+        "test_rows": np.arange(8, 12),
+    }
+    return Task(**(values | changes))
+
+
+def test_a_classifier_as_a_student_gives_the_same_answers(
+    tmp_path: Path, vit_classifier: Path, images: list[Path]
+) -> None:
+    model = find_model(tmp_path, str(vit_classifier))
+    student = find_model(tmp_path, str(as_student(model, tmp_path / "student")))
+    one, other = (
+        answer_images(found.plan.build(device="cpu", share={}), images).probabilities for found in (model, student)
+    )
+    np.testing.assert_allclose(one, other, atol=1e-6)
+    assert one.std() > 0.01
+
+
+def test_a_transformer_begins_with_its_own_weights(tmp_path: Path, vit_classifier: Path, images: list[Path]) -> None:
+    model = find_model(tmp_path, str(vit_classifier))
+    still = {"epochs": 1, "learning_rate": 1e-12, "head_learning_rate": 1e-12}
+    made = make_trainer(model, work=tmp_path / "work", overrides=still)(task_of(images))
+    before = answer_images(model.plan.build(device="cpu", share={}), images[8:]).probabilities
+    np.testing.assert_allclose(made.answers.probabilities, before, atol=1e-4)
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_an_unreadable_image_is_left_out_and_named(tmp_path: Path, vit_classifier: Path, images: list[Path]) -> None:
+    images[2].write_bytes(b"<html>")
+    images[9].unlink()
+    model = find_model(tmp_path, str(vit_classifier))
+    made = make_trainer(model, work=tmp_path / "work", overrides={"epochs": 1})(task_of(images))
+    assert made.n_train == 7
+    assert made.left_out == {str(images[2]): "not an image"}
+    assert made.answers.statuses == ("ok", "missing", "ok", "ok")
+
+
+def test_a_probe_learns_by_its_head_alone(tmp_path: Path, probe: Path, images: list[Path]) -> None:
+    images[2].write_bytes(b"<html>")
+    images[9].unlink()
+    model = find_model(tmp_path, str(probe))
+    trainer = make_trainer(model, work=tmp_path / "work", overrides={"head_learning_rate": 0.03, "batch_size": 2})
+    made = trainer(task_of(images))
+    assert made.n_train == 7
+    assert made.left_out == {str(images[2]): "not an image"}
+    assert made.answers.statuses == ("ok", "missing", "ok", "ok")
+    answers = made.answers.probabilities
+    assert np.isnan(answers[1]).all()
+    assert ((answers[:, 2] > answers[:, 0]) == (np.array(CLASSES[8:]) == 1))[[0, 2, 3]].all()
+    # Each task begins anew, whatever was trained before.
+    assert trainer(task_of(images)).answers.probabilities.tobytes() == answers.tobytes()
+
+
+def test_a_probe_chooses_by_validation(tmp_path: Path, probe: Path, images: list[Path]) -> None:
+    model = find_model(tmp_path, str(probe))
+    task = task_of(images, "fi_splits", train_rows=np.arange(6), val_rows=np.arange(6, 8))
+    made = make_trainer(model, work=tmp_path / "work")(task)
+    assert made.best["val_accuracy"] in (0.0, 0.5, 1.0)
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path, probe: Path) -> None:
+    with pytest.raises(ConfigError, match="epochs"):
+        make_trainer(find_model(tmp_path, str(probe)), work=tmp_path, overrides={"epoch": 3})
+
+
+def test_parts_may_not_overlap(images: list[Path]) -> None:
+    with pytest.raises(ValueError, match="in two"):
+        task_of(images, test_rows=np.arange(7, 12))
