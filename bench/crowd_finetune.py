@@ -17,8 +17,8 @@ import torch
 from output import say, write
 from PIL import Image
 
-from sentifuse.crowd.finetune import finetune
-from sentifuse.crowd.finetune_recipe import FinetuneRequest, ImageRow, resolve_recipe
+from sentifuse.crowd.finetune.job import finetune
+from sentifuse.crowd.finetune.recipe import FinetuneRequest, ImageRow, resolve_recipe
 from sentifuse.extract.devices import resolve_devices
 
 # Width, layers, heads of the usual sizes; patches of 16 pixels.

@@ -24,9 +24,9 @@ from sentifuse.cache.featureset import create_feature_set, open_feature_set
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.cache.spec import Field, Row
 from sentifuse.cache.writer import FeatureWriter
-from sentifuse.crowd.embeddings import CachedEmbeddings
-from sentifuse.crowd.probe import train_probe
-from sentifuse.crowd.recipes import resolve_recipe
+from sentifuse.crowd.students.embeddings import CachedEmbeddings
+from sentifuse.crowd.students.probe import train_probe
+from sentifuse.crowd.students.probe_recipe import resolve_recipe
 from sentifuse.crowd.targets import Targets
 
 SHARD_ROWS = 1024

@@ -111,6 +111,12 @@ def compare(
     output.result(document, lines)
     if not dry_run and document["failed"]:
         output.note(f"{len(document['failed'])} runs failed: the table is without them", style="error")
+    if not dry_run and document["missing_failed"]:
+        output.note(
+            f"{len(document['missing_failed'])} runs without their missing modalities: type the command again",
+            style="error",
+        )
+    if not dry_run and (document["failed"] or document["missing_failed"]):
         raise typer.Exit(FAILED_EXIT)
 
 

@@ -9,7 +9,7 @@ from sentifuse.commands import distil_train, options
 from sentifuse.commands.output import Output, table
 
 if TYPE_CHECKING:
-    from sentifuse.crowd.pseudo_labels import PseudoLabels
+    from sentifuse.crowd.labels.pseudo_labels import PseudoLabels
 
 app = typer.Typer(
     help="The crowd: label tweets by a text teacher, filter, train a student on their images, cache its features.",
@@ -46,7 +46,7 @@ def label(
 ) -> None:
     """Label every pair that has a text by what a text teacher says of it; no label of a person is used."""
     from sentifuse.commands.state import dataset_or_last
-    from sentifuse.crowd.pseudo_labels import labels_path, write_pseudo_labels
+    from sentifuse.crowd.labels.pseudo_labels import labels_path, write_pseudo_labels
     from sentifuse.data.files import check_writable
 
     output = Output(as_json=as_json)
@@ -94,11 +94,11 @@ def filter_command(
 ) -> None:
     """Keep the images whose pseudo-label is sure, and say what was kept; tweets and near-duplicates share a part."""
     from sentifuse.commands.state import dataset_or_last
-    from sentifuse.crowd.choose import FilterRequest, choose
-    from sentifuse.crowd.filter_pages import report_lines, write_filtered
-    from sentifuse.crowd.filter_report import build_report
-    from sentifuse.crowd.filtering import Thresholds
-    from sentifuse.crowd.kept import kept_path
+    from sentifuse.crowd.labels.choose import FilterRequest, choose
+    from sentifuse.crowd.labels.filter_pages import report_lines, write_filtered
+    from sentifuse.crowd.labels.filter_report import build_report
+    from sentifuse.crowd.labels.filtering import Thresholds
+    from sentifuse.crowd.labels.kept import kept_path
     from sentifuse.data.files import check_writable
 
     output = Output(as_json=as_json)
@@ -137,7 +137,7 @@ def _ask(
     output: Output, artifacts: Path, dataset: str, teacher: str, *, profile: str | None, device: str
 ) -> "PseudoLabels":
     from sentifuse import ConfigError
-    from sentifuse.crowd.teachers import TEXT_TARGET, label_by_encoder, label_by_run
+    from sentifuse.crowd.labels.teachers import TEXT_TARGET, label_by_encoder, label_by_run
 
     if teacher == "encoder":
         return label_by_encoder(artifacts, dataset, profile=profile)
@@ -159,7 +159,7 @@ def _describe(labels: "PseudoLabels") -> dict[str, Any]:
     """Counts of the pseudo-labels; labelled + all of without_label = pairs."""
     import numpy as np
 
-    from sentifuse.crowd.filter_report import count_reasons
+    from sentifuse.crowd.labels.filter_report import count_reasons
     from sentifuse.data.source import SENTIMENT
 
     classes = np.bincount(labels.probabilities.argmax(1), minlength=len(SENTIMENT)).tolist()
@@ -176,7 +176,7 @@ def _describe(labels: "PseudoLabels") -> dict[str, Any]:
 
 
 def _label_lines(document: dict[str, Any]) -> list[str]:
-    from sentifuse.crowd.teachers import describe_teacher
+    from sentifuse.crowd.labels.teachers import describe_teacher
 
     labelled = document["labelled"]
     rows = [[name, n, f"{n / labelled:.1%}"] for name, n in document["classes"].items()]

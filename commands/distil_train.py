@@ -12,10 +12,10 @@ from sentifuse.commands import options
 from sentifuse.commands.output import Output, table
 
 if TYPE_CHECKING:
-    from sentifuse.crowd.features import FeaturesSummary
-    from sentifuse.crowd.material import Material
-    from sentifuse.crowd.student_folder import StudentFolder
-    from sentifuse.crowd.train_student import FoldReport
+    from sentifuse.crowd.students.features import FeaturesSummary
+    from sentifuse.crowd.students.folder import StudentFolder
+    from sentifuse.crowd.students.material import Material
+    from sentifuse.crowd.students.train import FoldReport
 
 TRAIN_EXAMPLE = "Example: sentifuse distil train --student probe --features context.vector --folds 5"
 FEATURES_EXAMPLE = "Example: sentifuse distil features --student NAME --dataset mvsa_single"
@@ -85,8 +85,8 @@ def train(
     chosen, why = dataset_or_last(artifacts, dataset)
     overrides = parse_assignments(settings or [])
     output.note(f"training a student ({student}, {preset} preset, seed {seed}) on {label} labels of {chosen} ({why})")
-    from sentifuse.crowd.material import MaterialRequest
-    from sentifuse.crowd.train_student import StudentRequest, train_student
+    from sentifuse.crowd.students.material import MaterialRequest
+    from sentifuse.crowd.students.train import StudentRequest, train_student
 
     material = MaterialRequest(
         artifacts=artifacts,
@@ -144,7 +144,7 @@ def features(
 ) -> None:
     """Cache the crowd's features of a dataset, every pair by a student that saw neither it nor its near-duplicates."""
     from sentifuse.commands.state import dataset_or_last, remember
-    from sentifuse.crowd.features import FeaturesRequest, write_features
+    from sentifuse.crowd.students.features import FeaturesRequest, write_features
 
     output = Output(as_json=as_json)
     chosen, why = dataset_or_last(artifacts, dataset)

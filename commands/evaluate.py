@@ -11,12 +11,6 @@ from sentifuse.commands import options
 from sentifuse.commands.output import Output, table
 
 EXAMPLE = "Example: sentifuse evaluate --split test --json"
-TITLES = {
-    "accuracy": "accuracy",
-    "f1_weighted": "weighted F1",
-    "f1_macro": "macro F1",
-    "balanced_accuracy": "balanced accuracy",
-}
 
 
 def evaluate(
@@ -56,6 +50,8 @@ def evaluate(
 
 
 def _report(metrics: Mapping[str, Any]) -> list[str]:
+    from sentifuse.fuse.measure.resampling import TITLES
+
     classes: list[str] = metrics["classes"]
     intervals: Mapping[str, Mapping[str, Any]] = metrics["intervals"]
     per_class = [

@@ -4,6 +4,7 @@ The loss over them is alpha · CE(hard) + (1 − alpha) · T² · KL(teacher_T �
 alpha 1 it is the paper's. Knows neither images nor networks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,22 +18,28 @@ from sentifuse.extract.encoders.sentiment_classes import CLASSES
 
 __all__ = [
     "CLASSES",
+    "NEUTRAL",
+    "POLAR",
     "Targets",
     "balanced_weights",
     "class_counts",
-    "distillation_loss",
     "refuse_absent",
+    "row_losses",
     "row_weights",
     "smooth_targets",
     "soften",
+    "to_tensor",
 ]
 
 # Shapes: N images, B batch, K = 3 classes in the order negative, neutral, positive.
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
+NEUTRAL = CLASSES.index("neutral")
+POLAR = (CLASSES.index("negative"), CLASSES.index("positive"))
 TINY = 1e-12  # a teacher's share of 0 has no logarithm
 SUM_TOLERANCE = 1e-2
+SHOWN_NAMES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,8 +63,8 @@ class Targets:
     def __len__(self) -> int:
         return len(self.classes)
 
-    def check(self, *, alpha: float) -> None:
-        """Shapes and values, for a loss with this share of hard targets.
+    def check(self, *, alpha: float, names: Sequence[str] = ()) -> None:
+        """Shapes and values, for a loss with this share of hard targets; `names` of the N images are for messages.
 
         Raises
         ------
@@ -66,9 +73,10 @@ class Targets:
         ConfigError
             Soft targets are asked for where there is no teacher.
         """
-        n = len(self.classes)
-        if self.classes.ndim != 1 or not np.isin(self.classes, range(len(CLASSES))).all():
-            raise DataError(f"targets: expected classes 0, 1 or 2 in one line, found {np.unique(self.classes)[:5]}")
+        n = len(names) or self.classes.size
+        if self.classes.shape != (n,) or not np.isin(self.classes, range(len(CLASSES))).all():
+            found = f"{self.classes.shape} with {np.unique(self.classes)[:5].tolist()}"
+            raise DataError(f"targets: expected one class (0, 1 or 2) for each of {n} images, found {found}")
         if self.weights is not None:
             is_usable = self.weights.shape == (n,) and np.isfinite(self.weights).all() and (self.weights >= 0).all()
             if not is_usable:
@@ -81,11 +89,15 @@ class Targets:
                 )
             return
         shares = self.probabilities
-        if shares.shape != (n, len(CLASSES)) or not np.isfinite(shares).all() or (shares < 0).any():
-            raise DataError(f"targets: expected probabilities ({n}, {len(CLASSES)}), found {shares.shape} or below 0")
-        worst = float(np.abs(shares.sum(1) - 1).max(initial=0.0))
-        if worst > SUM_TOLERANCE:
-            raise DataError(f"targets: expected probabilities that add up to 1, found a row that is off by {worst:.3f}")
+        if shares.shape != (n, len(CLASSES)):
+            raise DataError(f"targets: expected probabilities ({n}, {len(CLASSES)}), found {shares.shape}")
+        is_odd = ~np.isfinite(shares).all(1) | (shares < 0).any(1) | (np.abs(shares.sum(1) - 1) > SUM_TOLERANCE)
+        if is_odd.any():
+            odd = [names[row] if names else f"row {row}" for row in np.flatnonzero(is_odd)[:SHOWN_NAMES].tolist()]
+            raise DataError(
+                f"targets: expected three probabilities that add up to 1, found others for {int(is_odd.sum())} images: "
+                f"{', '.join(odd)}"
+            )
 
 
 def smooth_targets(classes: IntArray, smoothing: float) -> FloatArray:
@@ -166,10 +178,16 @@ def row_weights(targets: Targets, train_rows: IntArray, *, is_balanced: bool) ->
     return normed
 
 
-def distillation_loss(
-    logits: Tensor, hard: Tensor, weights: Tensor, soft: Tensor | None, *, alpha: float, temperature: float
+def row_losses(
+    logits: Tensor,
+    hard: Tensor,
+    soft: Tensor | None = None,
+    *,
+    alpha: float = 1.0,
+    temperature: float = 1.0,
+    without_neutral: bool = False,
 ) -> Tensor:
-    """The weighted loss, a mean over the batch: Σ w · loss / B, as Keras counts class weights.
+    """(B,) what each image loses, before its weight; Σ w · loss / B is what Keras calls a loss with class weights.
 
     Parameters
     ----------
@@ -177,18 +195,24 @@ def distillation_loss(
         (B, K) of the student.
     hard
         (B, K) smoothed shares of the classes.
-    weights
-        (B,) with a mean of 1 over the training part.
     soft
         (B, K) the teacher at this temperature; None only with alpha 1.
+    without_neutral
+        A softmax of two: the neutral logit counts as -∞, and what the targets give to it goes to the other two.
     """
+    if without_neutral:
+        logits, hard = logits[:, POLAR], _normed(hard[:, POLAR])
+        soft = None if soft is None else _normed(soft[:, POLAR])
     loss = -(hard * F.log_softmax(logits, dim=1)).sum(1)
     if alpha < 1 and soft is not None:
         student = F.log_softmax(logits / temperature, dim=1)
         divergence = F.kl_div(student, soft, reduction="none").sum(1)
         loss = alpha * loss + (1.0 - alpha) * temperature**2 * divergence
-    mean: Tensor = (weights * loss).mean()
-    return mean
+    return loss
+
+
+def _normed(shares: Tensor) -> Tensor:
+    return shares / shares.sum(1, keepdim=True)
 
 
 def to_tensor(array: npt.NDArray[np.float32]) -> Tensor:

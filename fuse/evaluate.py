@@ -14,8 +14,10 @@ from sentifuse.cache.reader import FeatureReader
 from sentifuse.data.groups import read_groups
 from sentifuse.data.labels import Labels, read_labels
 from sentifuse.data.manifest import read_manifest
+from sentifuse.data.protocols import GROUPED
 from sentifuse.data.splits import read_split, read_split_facts
 from sentifuse.fuse.features.batches import BatchSource
+from sentifuse.fuse.features.inputs import digest_inputs
 from sentifuse.fuse.features.samples import OpenReader, Samples, digest_ids, prove_features, select_samples
 from sentifuse.fuse.figures import draw_confusion
 from sentifuse.fuse.heads.head import Head
@@ -38,13 +40,14 @@ class OpenedPart:
     ids: tuple[str, ...]  # of the whole part, usable or not
     labels: Labels
     training_ids: tuple[str, ...]
+    inputs: Mapping[str, Any]  # of `ids`, see `digest_inputs`
     dataset_dir: Path
     artifacts: Path
 
     @property
     def is_grouped(self) -> bool:
         """Whether the split keeps near-duplicates together; intervals then draw groups, otherwise pairs."""
-        return str(self.run.document["protocol"]).startswith("grouped")
+        return self.run.document["protocol"] in GROUPED
 
     def subsets(self, groups: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
         """The named subsets that the dataset and `groups` (id → near-duplicates) tell; see `fuse.measure.subsets`."""
@@ -79,8 +82,8 @@ def evaluate(
     -------
     dict
         Everything of `measure`, and run, split, dataset, head, preset, protocol, seed, rule, target, split_digest,
-        excluded (id → reason), evaluations (how often this part was opened), files (predictions, metrics, confusion);
-        and `statistics` (their means), if the head has any.
+        inputs (`digest_inputs` of the part), excluded (id → reason), evaluations (how often this part was opened),
+        files (predictions, metrics, confusion); and `statistics` (their means), if the head has any.
 
     Raises
     ------
@@ -117,6 +120,7 @@ def evaluate(
             "rule": document["rule"],
             "target": document["target"],
             "split_digest": digest_ids(part.ids),
+            "inputs": dict(part.inputs),
             "excluded": dict(samples.excluded),
             "evaluations": opened,
         }
@@ -193,7 +197,8 @@ def open_part(
         fold=document.get("fold", 0),
         parts=(split,),
     )[split]
-    samples = select_samples(ids, labels, document["target"], readers, run.requests(), read_manifest(dataset_dir))
+    manifest = read_manifest(dataset_dir)
+    samples = select_samples(ids, labels, document["target"], readers, run.requests(), manifest)
     if not samples.ids:
         raise DataError(
             f"run {run.name}: expected usable pairs in the {split} part, found none of {len(ids)}. "
@@ -218,6 +223,7 @@ def open_part(
         ids=ids,
         labels=labels,
         training_ids=training_ids,
+        inputs=digest_inputs(ids, labels, document["target"], readers, manifest.by_id()),
         dataset_dir=dataset_dir,
         artifacts=artifacts,
     )

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,9 @@ import torch
 
 from sentifuse import CacheError, ConfigError, DataError
 from sentifuse.cache.current import read_current
+from sentifuse.cache.errors import Unwritable
 from sentifuse.cache.featureset import FeatureSet, differing_keys, open_feature_set
+from sentifuse.cache.lock import WriterLock
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.data import files
 from sentifuse.fuse.features.batches import FieldRequest, find_field, width_of
@@ -34,6 +37,7 @@ FORMAT_VERSION = 1
 RUN_FILE, HISTORY_FILE, MODEL_FILE = "run.json", "history.csv", "model.safetensors"
 HINT = "Train again: sentifuse train --head HEAD"
 SHOWN_DIFFERENCES = 6
+LOCK_S = 30.0  # to wait for another process that counts a look at the same run; it takes milliseconds
 # What every reader of a run takes for granted.
 KINDS: Mapping[str, type] = {
     **dict.fromkeys(("head", "preset", "dataset", "rule", "target", "protocol"), str),
@@ -149,11 +153,29 @@ class RunDirectory:
         return readers
 
     def count_evaluation(self, split: str) -> int:
-        """Note in run.json that a part was opened; how often it was so far."""
-        document = files.read_json(self.path / RUN_FILE, hint=HINT)
-        counts = dict(document.get("evaluations", {}))
-        counts[split] = counts.get(split, 0) + 1
-        files.write_json(self.path / RUN_FILE, document | {"evaluations": counts})
+        """Note in run.json that a part was opened; how often it was so far.
+
+        Raises
+        ------
+        Locked
+            Another process has been at the run's count for half a minute.
+        """
+        lock = WriterLock(self.path / ".lock")
+        # Where the file system has no locks a count may be lost; that is no reason to measure nothing there.
+        with suppress(Unwritable):
+            lock.acquire(LOCK_S)
+        try:
+            document = files.read_json(self.path / RUN_FILE, hint=HINT)
+            counts = dict(document.get("evaluations", {}))
+            counts[split] = counts.get(split, 0) + 1
+            files.write_json(self.path / RUN_FILE, document | {"evaluations": counts})
+        finally:
+            if (
+                lock.is_held
+            ):  # removed by its owner alone; who waits for it sees that the name is gone and makes a new one
+                with suppress(OSError):
+                    lock.path.unlink()
+            lock.release()
         return int(counts[split])
 
 

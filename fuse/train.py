@@ -27,6 +27,7 @@ from sentifuse.data.splits import SplitFacts, read_split, read_split_facts
 from sentifuse.fuse.config import ResolvedConfig, resolve
 from sentifuse.fuse.features.batches import BatchSource, FieldRequest
 from sentifuse.fuse.features.delivery import RESIDENT
+from sentifuse.fuse.features.inputs import digest_inputs
 from sentifuse.fuse.features.samples import (
     OpenReader,
     Samples,
@@ -87,6 +88,7 @@ class _Inputs:
     readers: Mapping[str, FeatureReader]
     split: Mapping[str, tuple[str, ...]]
     samples: Mapping[str, Samples]
+    digests: Mapping[str, Mapping[str, Any]]  # part -> `digest_inputs`
     fit_in_memory: bool  # and are proven
 
     def source(self, part: str, device: torch.device, resident: str | None) -> BatchSource:
@@ -254,6 +256,9 @@ def _read_inputs(request: TrainRequest, requests: tuple[FieldRequest, ...], open
         readers=readers,
         split=split,
         samples=samples,
+        digests={
+            part: digest_inputs(ids, labels, request.target, readers, manifest.by_id()) for part, ids in split.items()
+        },
         fit_in_memory=fit_in_memory,
     )
 
@@ -306,6 +311,7 @@ def _document(
         "seed": request.seed,
         "split": {part: {"n": len(inputs.split[part]), "digest": digest_ids(inputs.split[part])} for part in PARTS},
         **_of_split(inputs.split_facts),
+        "inputs": inputs.digests,
         "feature_sets": {name: describe_feature_set(reader) for name, reader in inputs.readers.items()},
         "widths": head.widths,
         "samples": {

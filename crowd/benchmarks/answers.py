@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentifuse import DataError
-from sentifuse.crowd.images import default_threads
+from sentifuse.crowd.finetune.images import default_threads
 from sentifuse.data.files import digest
 from sentifuse.data.images import UnreadableImage, read_image
 from sentifuse.extract.encoder import Array, Backbone, Encoder, Outputs, RowValues

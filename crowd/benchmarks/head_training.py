@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from sentifuse import TrainingError
-from sentifuse.crowd.finetune_loss import loss_sum, make_targets, make_weights, score
-from sentifuse.crowd.finetune_optimiser import KERAS_EPSILON
-from sentifuse.crowd.finetune_recipe import FinetuneRecipe
-from sentifuse.crowd.finetune_request import check_parts
+from sentifuse.crowd.finetune.optimiser import KERAS_EPSILON
+from sentifuse.crowd.finetune.recipe import FinetuneRecipe
+from sentifuse.crowd.finetune.request import check_parts
+from sentifuse.crowd.scores import score
+from sentifuse.crowd.targets import Targets, row_losses, row_weights, smooth_targets, to_tensor
 
 __all__ = ["Learned", "answer_by_head", "train_head"]
 
@@ -91,8 +92,8 @@ class _Run:
     ) -> None:
         self.head, self.vectors, self.classes, self.recipe = head, torch.from_numpy(vectors), classes, recipe
         self.train_rows, self.val_rows, self.seed = train_rows, val_rows, seed
-        self.targets = torch.from_numpy(make_targets(recipe, classes, None))
-        self.weights = torch.from_numpy(make_weights(recipe, classes, None, train_rows))
+        self.hard = to_tensor(smooth_targets(classes, recipe.label_smoothing))
+        self.weights = to_tensor(row_weights(Targets(classes=classes), train_rows, is_balanced=recipe.is_balanced))
         self.best: dict[str, Any] = {}
         self.state: dict[str, Tensor] = {}
         self.step = 0
@@ -118,8 +119,8 @@ class _Run:
     def _take_step(self, optimiser: torch.optim.Optimizer, rows: IntArray, epoch: int) -> None:
         self.head.train()
         logits = self.head(self.vectors[rows])[0]
-        without_neutral = self.recipe.trains_without_neutral
-        loss = loss_sum(logits, self.targets[rows], self.weights[rows], without_neutral=without_neutral) / len(rows)
+        losses = row_losses(logits, self.hard[rows], without_neutral=self.recipe.trains_without_neutral)
+        loss = (self.weights[rows] * losses).mean()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(

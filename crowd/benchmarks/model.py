@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifuse import ResourceError
-from sentifuse.crowd.student_folder import students_folder
+from sentifuse.crowd.students.folder import students_folder
 from sentifuse.data.files import is_file
 from sentifuse.extract.encoder import EncoderPlan, describe_encoder
 from sentifuse.extract.models.source import ModelSource

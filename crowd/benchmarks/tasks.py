@@ -27,7 +27,7 @@ class Task:
     Attributes
     ----------
     preset
-        Of `finetune_recipe`: what the protocol's authors used.
+        Of `finetune.recipe`: what the protocol's authors used.
     classes
         int64 (N,): 0 negative, 2 positive.
     train_rows, val_rows, test_rows

@@ -1,6 +1,6 @@
 """How a protocol's fine-tuning is done: all of a vision transformer, or the head of a probe on its frozen vectors.
 
-Both follow the recipe of `finetune_recipe` and begin with the benchmarked model's own weights, its head included.
+Both follow the recipe of `finetune.recipe` and begin with the benchmarked model's own weights, its head included.
 """
 
 import copy
@@ -17,9 +17,9 @@ from sentifuse.crowd.benchmarks.answers import OK, Answers, Look, answer_images,
 from sentifuse.crowd.benchmarks.head_training import Learned, answer_by_head, train_head
 from sentifuse.crowd.benchmarks.model import BenchmarkedModel, find_model
 from sentifuse.crowd.benchmarks.tasks import Task, Trained, Trainer
-from sentifuse.crowd.finetune import finetune
-from sentifuse.crowd.finetune_recipe import FinetuneRecipe, FinetuneRequest, ImageRow, resolve_recipe
-from sentifuse.crowd.vit_network import VIT_KEYS, read_base
+from sentifuse.crowd.finetune.job import finetune
+from sentifuse.crowd.finetune.network import VIT_KEYS, read_base
+from sentifuse.crowd.finetune.recipe import FinetuneRecipe, FinetuneRequest, ImageRow, resolve_recipe
 from sentifuse.extract.backbones.loading import load_model
 from sentifuse.extract.encoder import Array, Outputs, RowValues
 from sentifuse.extract.encoders.sentiment_classes import class_columns

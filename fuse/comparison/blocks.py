@@ -46,7 +46,8 @@ def subset_blocks(
     -------
     list
         family, subsets (name → title), rows: row → subset → n, n_different, accuracy, low, high, f1_weighted (n alone
-        where it is 0). Of near-duplicates also gap: row → difference, low, high, groups, or None where nothing leaks.
+        where it is 0). Of near-duplicates also gap: row → difference, low, high (None where they cannot be told, with
+        a reason), groups, reason; or None where nothing leaks.
     """
     texts, images = ({one.place: one.predictions for one in rows.get(name, ())} for name in (TEXT_HEAD, IMAGE_HEAD))
     named: dict[Place, dict[str, tuple[str, ...]]] = {}
@@ -81,7 +82,7 @@ def _leak_gap(
     is_right = np.concatenate([part.predicted == part.labels for part in found])
     ids = [id_ for part in found for id_ in part.ids]
     gap = accuracy_gap(is_right, is_inside, groups_of(ids, groups))
-    return {"difference": gap.estimate, "low": gap.low, "high": gap.high, "groups": gap.units}
+    return {"difference": gap.estimate, "low": gap.low, "high": gap.high, "groups": gap.units, "reason": gap.reason}
 
 
 def _pooled(

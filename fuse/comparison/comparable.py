@@ -42,11 +42,26 @@ def check_comparable(runs: Sequence[RunDirectory]) -> None:
         for (seed, fold), group in _by_split(runs).items():
             where = f"seed {seed}" + (f", fold {fold}" if fold else "")
             problems += _differing(f"id lists of {where}", {run.name: _lists(run.document) for run in group})
+            problems += _differing_inputs(where, group)
     if problems:
         raise ConfigError(
             f"comparison: expected runs of one dataset, rule, target, protocol and feature set, found "
             f"{'; '.join(problems)}. Compare each kind on its own, or train the others again"
         )
+
+
+def _differing_inputs(where: str, runs: Sequence[RunDirectory]) -> list[str]:
+    """Labels and inputs of the training and validation parts; runs from before these were recorded are passed over."""
+    recorded = {run.name: run.document["inputs"] for run in runs if run.document.get("inputs")}
+    problems: list[str] = []
+    for part in dict.fromkeys(part for inputs in recorded.values() for part in inputs):
+        labels = {name: inputs[part]["labels"][:12] for name, inputs in recorded.items()}
+        problems += _differing(f"labels of the {part} part of {where}", labels)
+        for encoder in sorted({name for inputs in recorded.values() for name in inputs[part]["features"]}):
+            having = {name: inputs[part]["features"].get(encoder) for name, inputs in recorded.items()}
+            found = {name: digest[:12] for name, digest in having.items() if digest}
+            problems += _differing(f"what {encoder} features of the {part} part of {where} were made from", found)
+    return problems
 
 
 def _by_split(runs: Sequence[RunDirectory]) -> dict[tuple[int, int], list[RunDirectory]]:

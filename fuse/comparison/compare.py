@@ -34,6 +34,7 @@ from sentifuse.fuse.comparison.given import rows_of_runs
 from sentifuse.fuse.comparison.jobs import Job, Outcome, default_workers, run_jobs
 from sentifuse.fuse.comparison.measured import Measured, is_measured, read_measured
 from sentifuse.fuse.comparison.plan import Plan, make_plan
+from sentifuse.fuse.comparison.today import Today
 from sentifuse.fuse.evaluate import read_run_split
 from sentifuse.fuse.heads import HEADS
 from sentifuse.fuse.run import RunDirectory, check_runs_folder
@@ -94,6 +95,7 @@ class Work:
     baseline: str | None
     plan: Plan | None  # None with explicit runs
     found: Found
+    today: Today | None = None  # None with explicit runs, which need no features when they were measured
 
     @property
     def missing(self) -> tuple[Entry, ...]:
@@ -156,6 +158,7 @@ def prepare(request: CompareRequest, *, write_splits: bool = True) -> Work:
         if request.baseline is not None:
             raise ConfigError(f"--baseline {baseline}: {plan.left_out[baseline]}. Extract them, or name another")
         baseline = plan.choices[0].name
+    today = Today(request.artifacts, plan.dataset, protocol=plan.protocol, rule=plan.rule, target=plan.target)
     return Work(
         dataset=plan.dataset,
         protocol=plan.protocol,
@@ -163,12 +166,19 @@ def prepare(request: CompareRequest, *, write_splits: bool = True) -> Work:
         target=plan.target,
         choices=plan.choices,
         entries=tuple(
-            Entry(row=one.choice.name, choice=one.choice, seed=one.seed, fold=one.fold, run=found.run_of(one))
+            Entry(
+                row=one.choice.name,
+                choice=one.choice,
+                seed=one.seed,
+                fold=one.fold,
+                run=found.run_of(one, today.has_inputs_of),
+            )
             for one in plan.wanted
         ),
         baseline=baseline,
         plan=plan,
         found=found,
+        today=today,
     )
 
 
@@ -184,7 +194,8 @@ def compare(request: CompareRequest, note: Note = lambda line: None) -> dict[str
     -------
     dict
         Everything of `document.build_document`. `failed` names runs that could not be trained or measured, with the
-        reason; the table is made without them.
+        reason; the table is made without them. `missing_failed` names those that could not be measured with texts or
+        images missing; they stay in the table.
 
     Raises
     ------
@@ -202,6 +213,7 @@ def compare(request: CompareRequest, note: Note = lambda line: None) -> dict[str
     jobs = _jobs(request, work, tests, labels)
     outcomes = _do(request, work, jobs, note)
     failed = {job.name: outcomes[job.number].error for job in jobs if outcomes[job.number].error}
+    missing_failed = {job.name: outcomes[job.number].gaps_error for job in jobs if outcomes[job.number].gaps_error}
     measured = _collect(work, jobs, outcomes)
     if not measured:
         reasons = "; ".join(f"{name}: {error}" for name, error in list(failed.items())[:3])
@@ -219,6 +231,7 @@ def compare(request: CompareRequest, note: Note = lambda line: None) -> dict[str
         claim=request.claim,
         missing=_read_gaps(measured, tests, labels.by_id(work.target)) if request.missing else {},
         failed=failed,
+        missing_failed=missing_failed,
         left_out=work.plan.left_out if work.plan else {},
         unreadable=work.found.unreadable,
         stored_regions=work.plan.stored_regions if work.plan else None,
@@ -270,9 +283,9 @@ def _jobs(
     jobs = []
     for number, entry in enumerate(work.entries):
         test = tests[entry.seed, entry.fold]
-        has_answers = entry.run is not None and is_measured(entry.run, test, known)
+        has_answers = entry.run is not None and is_measured(entry.run, test, known, _inputs_of(work, entry))
         gaps_on = digest_pairs(test, known) if request.missing else ""
-        if gaps_on and entry.run is not None and read_gaps(entry.run, gaps_on) is not None:
+        if gaps_on and has_answers and entry.run is not None and read_gaps(entry.run, gaps_on) is not None:
             gaps_on = ""
         if has_answers and not gaps_on:
             continue
@@ -299,6 +312,13 @@ def _jobs(
     return jobs
 
 
+def _inputs_of(work: Work, entry: Entry) -> dict[str, str] | None:
+    """What the test part gives to the run today, where that is looked at."""
+    if work.today is None or entry.run is None:
+        return None
+    return work.today.features((entry.seed, entry.fold), "test", entry.run.document["feature_sets"])
+
+
 def _do(request: CompareRequest, work: Work, jobs: Sequence[Job], note: Note) -> dict[int, Outcome]:
     n_here = len(work.entries) - len(work.missing)
     note(f"{len(work.entries)} runs: {n_here} there already, {len(work.missing)} to train")
@@ -320,6 +340,8 @@ def _do(request: CompareRequest, work: Work, jobs: Sequence[Job], note: Note) ->
             what = f"failed: {outcome.error}"
         elif outcome.trained:
             what = f"validation accuracy {outcome.val_accuracy:.4f}, trained in {outcome.fit_s:.1f} s{left}"
+        if outcome.gaps_error:
+            what += f"; not measured with texts or images missing: {outcome.gaps_error}"
         note(f"{done} of {len(jobs)}: {names[outcome.number]}: {what}")
 
     return run_jobs(jobs, workers=workers, device=request.device, report=report)

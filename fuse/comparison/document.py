@@ -11,6 +11,7 @@ from typing import Any
 import sentifuse
 from sentifuse.data.groups import read_groups
 from sentifuse.data.labels import Labels
+from sentifuse.data.protocols import GROUPED
 from sentifuse.data.splits import read_split
 from sentifuse.fuse.comparison.blocks import missing_blocks, subset_blocks
 from sentifuse.fuse.comparison.choices import Choice
@@ -41,6 +42,7 @@ def build_document(
     claim: str | None,
     missing: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
     failed: Mapping[str, str],
+    missing_failed: Mapping[str, str],
     left_out: Mapping[str, str],
     unreadable: Mapping[str, str],
     stored_regions: int | None,
@@ -54,14 +56,15 @@ def build_document(
         format, created, version, command; dataset, protocol, rule, target, classes, profile, features, seeds, folds,
         baseline, claim; rows (`rows.summarise`), differences (`rows.differences`), subsets, missing (`blocks`),
         published, ablations (`published`), sweep (None, or key, curves and what was published); runs (row, name, seed,
-        fold, accuracy, version, device, evaluations); notes, failed, left_out.
+        fold, accuracy, version, device, evaluations); notes, failed, missing_failed (run → why it is not in `missing`),
+        left_out.
     """
     found = by_row(measured)
     rows = {name: found[name] for name in order if name in found}
     document = measured[0].run.document
     protocol = str(document["protocol"])
     groups = read_groups(dataset_dir)
-    drawn = groups if protocol.startswith("grouped") else None
+    drawn = groups if protocol in GROUPED else None
 
     def read_parts(place: tuple[int, int]) -> Mapping[str, tuple[str, ...]]:
         seed, fold = place
@@ -79,6 +82,11 @@ def build_document(
         *version_notes(runs),
         *(f"{name} is not in the table: {error.splitlines()[-1]}" for name, error in failed.items()),
         *(f"{name} is not in the table: {reason}" for name, reason in left_out.items()),
+        *(
+            f"{name} was not measured with texts or images missing: {error.splitlines()[-1]}. It stands in all other "
+            "tables; mend that and type the same command again: nothing is trained a second time"
+            for name, error in missing_failed.items()
+        ),
         *(f"run {name} cannot be read and was passed over: {reason}" for name, reason in unreadable.items()),
     ]
     if baseline is not None and not has_baseline:
@@ -125,6 +133,7 @@ def build_document(
         "runs": [_of_run(one) for runs in rows.values() for one in runs],
         "notes": notes,
         "failed": dict(failed),
+        "missing_failed": dict(missing_failed),
         "left_out": dict(left_out),
     }
 

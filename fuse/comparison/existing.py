@@ -1,11 +1,11 @@
 """Which of the wanted runs are there already, wherever they were trained. Reads run.json alone.
 
 A run counts when everything that makes it what it is agrees, its folder's name and the machine apart. The version of
-the software is not part of that; a difference is told.
+the software is not part of that; a difference is told. Whether labels and inputs are those of today is for `today`.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,14 @@ class Found:
     unreadable: Mapping[str, str]  # folder -> why
     seconds: Mapping[tuple[str, str], float]  # (head, dataset) -> mean time of a training
 
-    def run_of(self, wanted: WantedRun) -> RunDirectory | None:
-        """The run that is exactly this: of several the newest of this version, else the newest."""
+    def run_of(
+        self, wanted: WantedRun, is_usable: Callable[[RunDirectory], bool] = lambda run: True
+    ) -> RunDirectory | None:
+        """The usable run that is exactly this: of several the newest of this version, else the newest."""
         runs = self.by_identity.get(wanted.identity, ()) if wanted.identity is not None else ()
-        ours = [run for run in runs if version_of(run) == sentifuse.__version__]
-        return next(reversed(ours or runs), None)
+        usable = [run for run in runs if is_usable(run)]
+        ours = [run for run in usable if version_of(run) == sentifuse.__version__]
+        return next(reversed(ours or usable), None)
 
 
 def find_runs(folder: Path) -> Found:
@@ -89,7 +92,13 @@ def version_of(run: RunDirectory) -> str:
 def version_notes(runs: Sequence[RunDirectory]) -> list[str]:
     """What to say of runs that another version of the software trained."""
     others = Counter(version_of(run) for run in runs if version_of(run) != sentifuse.__version__)
-    return [
+    notes = [
         f"{n} of {len(runs)} runs were trained by version {version}, not by {sentifuse.__version__} as is at work here"
         for version, n in sorted(others.items())
     ]
+    if n := sum("inputs" not in run.document for run in runs):
+        notes.append(
+            f"{n} of {len(runs)} runs do not say which labels and inputs they were trained on: split, recipes and "
+            "settings are those of today, but a label that was changed since would not be noticed"
+        )
+    return notes

@@ -6,6 +6,7 @@ from typing import Any
 
 from sentifuse import DataError
 from sentifuse.data import files
+from sentifuse.fuse.comparison.measured import measured_inputs
 from sentifuse.fuse.features.samples import OpenReader, digest_ids
 from sentifuse.fuse.missing import KINDS, evaluate_missing
 from sentifuse.fuse.run import RunDirectory
@@ -31,11 +32,15 @@ def measure_gaps(run: RunDirectory, measured_on: str, *, artifacts: Path, device
     rows = evaluate_missing(
         run, kinds=KINDS, rates=RATES, fillings=("own",), artifacts=artifacts, device=device, open_reader=open_reader
     )
-    files.write_json(run.path / FILE, {"measured_on": measured_on, "rates": list(RATES), "rows": rows})
+    kept = {"measured_on": measured_on, "rates": list(RATES), "rows": rows, "inputs": measured_inputs(run)}
+    files.write_json(run.path / FILE, kept)
 
 
 def read_gaps(run: RunDirectory, measured_on: str) -> list[dict[str, Any]] | None:
-    """The rows of `fuse.missing.evaluate_missing` that were kept; None if there are none of these very pairs."""
+    """The rows of `fuse.missing.evaluate_missing` that were kept; None if there are none of these very pairs.
+
+    Nor if the run's answers have been measured since on features that were made from other inputs.
+    """
     if not (run.path / FILE).is_file():
         return None
     try:
@@ -43,6 +48,9 @@ def read_gaps(run: RunDirectory, measured_on: str) -> list[dict[str, Any]] | Non
     except DataError:
         return None  # measured anew, which writes it again
     if (document.get("measured_on"), document.get("rates")) != (measured_on, list(RATES)):
+        return None
+    inputs = measured_inputs(run)
+    if inputs and document.get("inputs") and document["inputs"] != inputs:
         return None
     rows = document.get("rows")
     return rows if isinstance(rows, list) and rows else None

@@ -3,19 +3,18 @@
 Values in percent, differences in points. Computes nothing but these.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from sentifuse.data.protocols import FOLDED, PUBLISHED
 from sentifuse.fuse.comparison.rows import MIN_RUNS
+from sentifuse.fuse.measure.resampling import TITLES
 from sentifuse.fuse.tables import Grid, percent, points, probability
 
 MARK = "†"
-TITLES = {
-    "accuracy": "accuracy",
-    "f1_weighted": "weighted F1",
-    "f1_macro": "macro F1",
-    "balanced_accuracy": "balanced",
-}
+LISTED = (*PUBLISHED, "given")  # protocols whose test parts are lists, the same for every seed
+HEADINGS = TITLES | {"balanced_accuracy": "balanced"}  # the widest table of all
 FAMILY_TITLES = {
     "annotated": "Where text and image labels agree, soften, contradict",
     "duplicates": "Where a near-duplicate was in training",
@@ -63,11 +62,11 @@ def _main(document: Mapping[str, Any]) -> Grid:
     rows = []
     has_both = any(row["interval"] == "t" for row in document["rows"].values())
     for name, row in document["rows"].items():
-        cells = [estimate(row[measure]) if measure != "balanced_accuracy" else "" for measure in TITLES]
+        cells = [estimate(row[measure]) if measure != "balanced_accuracy" else "" for measure in HEADINGS]
         cells[-1] = percent(row["balanced_accuracy"]["value"])
         pairs = (_ends(row["over_pairs"]),) if has_both else ()
         rows.append((name, str(row["n_runs"]), cells[0], *pairs, *cells[1:], f"{row['seconds']['mean']:.1f}"))
-    first, *others = (f"{title}, %" for title in TITLES.values())
+    first, *others = (f"{title}, %" for title in HEADINGS.values())
     return Grid(
         title=f"Measured on {document['dataset']}",
         headings=("head", "runs", first, *(("over pairs",) if has_both else ()), *others, "seconds"),
@@ -77,22 +76,39 @@ def _main(document: Mapping[str, Any]) -> Grid:
 
 
 def _how(document: Mapping[str, Any]) -> str:
-    row = next(iter(document["rows"].values()))
-    if row["interval"] == "bootstrap":
+    rows: Mapping[str, Mapping[str, Any]] = document["rows"]
+    units = _by_row({name: row["unit"] for name, row in rows.items()})
+    counts = {row["n_runs"] for row in rows.values()}
+    if all(row["interval"] == "bootstrap" for row in rows.values()):
         what = "fold" if document["folds"] != [0] else "run"
-        how = f"all {what}s' answers together ± sd over {what}s [95 % bootstrap interval over {row['unit']}]"
-        if row["n_runs"] == 1:
-            how = f"a single run [95 % bootstrap interval over {row['unit']}], another training may differ by more"
+        how = f"all {what}s' answers together ± sd over {what}s [95 % bootstrap interval over {units}]"
+        if counts == {1}:
+            how = f"a single run [95 % bootstrap interval over {units}], another training may differ by more"
+        elif 1 in counts:
+            how += "; a single run has no sd, and another training may differ by more"
     else:
+        ratios = {name: f"{row['ratio']:.3f}" for name, row in rows.items() if row["ratio"]}  # 0: of a single run
+        ratio = f", test/train = {_by_row(ratios)}" if ratios else ""
         how = (
-            f"mean ± sd over runs [95 % t-interval of the mean; Nadeau and Bengio, test/train = {row['ratio']:.3f}]; "
-            f"over pairs: 95 % bootstrap interval of these trained heads' accuracy, {row['unit']}"
+            f"mean ± sd over runs [95 % t-interval of the mean; Nadeau and Bengio{ratio}]; "
+            f"over pairs: 95 % bootstrap interval of these trained heads' accuracy, {units}"
         )
-        if any(row["n_runs"] < MIN_RUNS for row in document["rows"].values()):
+        if min(counts) < MIN_RUNS:
             how += f"; no interval from fewer than {MIN_RUNS} runs: too few to tell the spread"
-    threads = sorted({n for row in document["rows"].values() for n in row["threads"]})
+    threads = sorted({n for row in rows.values() for n in row["threads"]})
     on = f", {'/'.join(map(str, threads))} thread{'s' if threads != [1] else ''}" if threads else ""
     return f"Cells: {how}. Balanced: balanced accuracy. Seconds: mean time of a training{on}."
+
+
+def _by_row(said: Mapping[str, str]) -> str:
+    """What most rows say, the first of equals; and behind it, by name, the rows that say otherwise.
+
+    >>> _by_row({"itin": "60 pairs", "logreg": "60 pairs", "gmu": "58 pairs"})
+    '60 pairs (gmu: 58 pairs)'
+    """
+    common = Counter(said.values()).most_common(1)[0][0]
+    others = [f"{name}: {text}" for name, text in said.items() if text != common]
+    return common + (f" ({', '.join(others)})" if others else "")
 
 
 def _differences(document: Mapping[str, Any]) -> Grid:
@@ -104,15 +120,20 @@ def _differences(document: Mapping[str, Any]) -> Grid:
         over = found["over_runs"]
         again = "–" if over["low"] is None or over["n"] < MIN_RUNS else _gap(over | {"difference": over["mean"]})
         rows.append((name, interval, p, corrected, pairwise, _verdict(found), again))
-    first = next(iter(document["differences"].values()))
+    drawn = _by_row(
+        {
+            name: f"{found['n']:,}, drawn as {found['units']:,} {found['unit']}"
+            for name, found in document["differences"].items()
+        }
+    )
     n_corrected = sum(not found["is_claim"] for found in document["differences"].values())
     return Grid(
         title=f"Accuracy against {document['baseline']}, paired",
         headings=("head", "points [95 %]", "p", "p after Holm", "p by McNemar", "verdict", "over runs [95 %]"),
         rows=tuple(rows),
         notes=(
-            f"The same {first['n']:,} test answers of both heads, drawn as {first['units']:,} {first['unit']}; p: "
-            f"sign-flip test; Holm's correction for {n_corrected} comparison{'s' if n_corrected != 1 else ''}"
+            f"Test answers that both heads gave: {drawn}; p: sign-flip test; "
+            f"Holm's correction for {n_corrected} comparison{'s' if n_corrected != 1 else ''}"
             + (
                 f", without {document['claim']}, which was named beforehand."
                 if document["claim"]
@@ -120,9 +141,17 @@ def _differences(document: Mapping[str, Any]) -> Grid:
             )
             + " McNemar's exact test takes all answers for independent and is not corrected.",
             "Interval, tests and verdict are of these trained heads, on other pairs. Over runs: the mean of the runs' "
-            "own differences with its t-interval, which tells of other trainings on other splits, too.",
+            f"own differences with its t-interval, which tells of {_others(document['protocol'])}, too.",
         ),
     )
+
+
+def _others(protocol: str) -> str:
+    """What another run of a protocol would be: where the lists are given, a seed changes no test part."""
+    if protocol not in LISTED:
+        return "other trainings on other splits"
+    lists = "these very folds" if protocol in FOLDED else "this one test part"
+    return f"other trainings with {lists}"
 
 
 def _verdict(found: Mapping[str, Any]) -> str:
@@ -132,9 +161,12 @@ def _verdict(found: Mapping[str, Any]) -> str:
 
 
 def _subsets(block: Mapping[str, Any]) -> Grid:
-    counts = {name: max(found[name]["n"] for found in block["rows"].values()) for name in block["subsets"]}
-    names = [name for name, n in counts.items() if n]
-    empty = [f"no pair: {block['subsets'][name]}." for name, n in counts.items() if not n]
+    counts = {
+        name: _by_row({row: f"{found[name]['n']:,}" for row, found in block["rows"].items()})
+        for name in block["subsets"]
+    }
+    names = [name for name in counts if any(found[name]["n"] for found in block["rows"].values())]
+    empty = [f"no pair: {block['subsets'][name]}." for name in counts if name not in names]
     rows = []
     gaps = {row: gap for row, gap in block.get("gap", {}).items() if gap is not None}
     for row, found in block["rows"].items():
@@ -142,11 +174,14 @@ def _subsets(block: Mapping[str, Any]) -> Grid:
         rows.append((row, *(_of_subset(found[name]) for name in names), *last))
     meanings = "; ".join(f"{name}: {block['subsets'][name]}" for name in names)
     how = "; difference over groups of near-duplicates" if gaps else ""
+    reasons = [
+        f"{row}: no interval of the difference: {gap['reason']}." for row, gap in gaps.items() if gap.get("reason")
+    ]
     return Grid(
         title=FAMILY_TITLES[block["family"]],
-        headings=("head", *(f"{name} (n = {counts[name]:,})" for name in names), *(("points [95 %]",) if gaps else ())),
+        headings=("head", *(f"{name} (n = {counts[name]})" for name in names), *(("points [95 %]",) if gaps else ())),
         rows=tuple(rows),
-        notes=(f"Accuracy, %, of all runs together [95 % bootstrap{how}]. {meanings}.", *empty),
+        notes=(f"Accuracy, %, of all runs together [95 % bootstrap{how}]. {meanings}.", *reasons, *empty),
     )
 
 
@@ -155,7 +190,9 @@ def _ends(found: Mapping[str, Any]) -> str:
 
 
 def _gap(found: Mapping[str, Any]) -> str:
-    return f"{points(found['difference'])} [{points(found['low'])}, {points(found['high'])}]"
+    """Points with their interval; `–` for one that cannot be told."""
+    ends = "–" if found["low"] is None else f"[{points(found['low'])}, {points(found['high'])}]"
+    return f"{points(found['difference'])} {ends}"
 
 
 def _of_subset(found: Mapping[str, Any]) -> str:

@@ -53,6 +53,7 @@ class Outcome:
     number: int
     run: str = ""  # its folder; empty where none came to be
     error: str = ""
+    gaps_error: str = ""  # why it was not measured with texts or images missing; the run is good all the same
     trained: bool = False
     val_accuracy: float | None = None
     fit_s: float = 0.0
@@ -125,21 +126,34 @@ class SharedReaders:
 
 
 def do_job(job: Job, device: str, readers: SharedReaders) -> Outcome:
-    """Train if need be, then measure. Whatever goes wrong is this job's outcome, Ctrl-C apart."""
+    """Train if need be, then measure. Whatever goes wrong is this job's outcome, Ctrl-C apart.
+
+    A run that was trained and measured stays good when it cannot be measured with texts or images missing.
+    """
     run: RunDirectory | None = None
     try:
         run = _train(job, device, readers) if job.run is None else _open(job.run)
         _measure(job, run, device, readers)
     except Exception as error:  # noqa: BLE001  # the outermost frame of one training: the other ones go on
-        text = str(error) if isinstance(error, SentifuseError) else traceback.format_exc(limit=-3)
-        return Outcome(number=job.number, run=str(run.path) if run else "", error=text)
+        return Outcome(number=job.number, run=str(run.path) if run else "", error=_said(error))
+    gaps_error = ""
+    try:
+        _measure_gaps(job, run, device, readers)
+    except Exception as error:  # noqa: BLE001  # as above
+        gaps_error = _said(error)
     return Outcome(
         number=job.number,
         run=str(run.path),
+        gaps_error=gaps_error,
         trained=job.run is None,
         val_accuracy=run.document["best"]["val_accuracy"],
         fit_s=run.document["timings"]["fit_s"],
     )
+
+
+def _said(error: Exception) -> str:
+    """The message of an error that we foresaw; of any other, a bug, where it happened."""
+    return str(error) if isinstance(error, SentifuseError) else "".join(traceback.format_exception(error, limit=-3))
 
 
 def _train(job: Job, device: str, readers: SharedReaders) -> "RunDirectory":
@@ -169,10 +183,14 @@ def _open(path: Path) -> "RunDirectory":
 
 
 def _measure(job: Job, run: "RunDirectory", device: str, readers: SharedReaders) -> None:
-    from sentifuse.fuse.comparison.gaps import measure_gaps
     from sentifuse.fuse.evaluate import evaluate
 
     if job.measure:
         evaluate(run, split="test", artifacts=job.artifacts, device=device, open_reader=readers)
+
+
+def _measure_gaps(job: Job, run: "RunDirectory", device: str, readers: SharedReaders) -> None:
+    from sentifuse.fuse.comparison.gaps import measure_gaps
+
     if job.gaps_on:
         measure_gaps(run, job.gaps_on, artifacts=job.artifacts, device=device, open_reader=readers)

@@ -16,6 +16,7 @@ from sentifuse.fuse.features.samples import digest_ids
 from sentifuse.fuse.run import Predictions, RunDirectory, read_predictions
 
 PART = "test"
+METRICS_FILE = f"metrics-{PART}.json"
 HINT = "Run: sentifuse evaluate --split test"
 
 
@@ -42,20 +43,49 @@ class Measured:
         return self.seed, self.fold
 
 
-def is_measured(run: RunDirectory, test_ids: Sequence[str], labels: Mapping[str, str]) -> bool:
-    """Whether the run's predictions on disk are those of these test pairs with these labels (id → class)."""
-    if not all((run.path / name).is_file() for name in (f"metrics-{PART}.json", f"predictions-{PART}.parquet")):
+def is_measured(
+    run: RunDirectory,
+    test_ids: Sequence[str],
+    labels: Mapping[str, str],
+    inputs: Mapping[str, str] | None = None,
+) -> bool:
+    """Whether the run's predictions on disk are those of these test pairs with these labels (id → class).
+
+    Parameters
+    ----------
+    inputs
+        Encoder → `digest_rows` of the test part as it is now, for predictions that say theirs; None: not looked at.
+    """
+    if not all((run.path / name).is_file() for name in (METRICS_FILE, f"predictions-{PART}.parquet")):
         return False
     try:
-        metrics = files.read_json(run.path / f"metrics-{PART}.json", hint=HINT)
+        metrics = files.read_json(run.path / METRICS_FILE, hint=HINT)
         predictions = read_predictions(run, PART)
     except DataError:
         return False  # measured anew, which writes both again
-    if metrics.get("split_digest") != digest_ids(test_ids):
+    excluded = metrics.get("excluded", {})
+    if metrics.get("split_digest") != digest_ids(test_ids) or not isinstance(excluded, dict):
         return False
-    known = {*predictions.ids} | metrics.get("excluded", {}).keys()
+    if inputs is not None and (measured_inputs(run) or inputs) != inputs:
+        return False
+    known = {*predictions.ids} | excluded.keys()
     said = [predictions.classes[i] for i in predictions.labels]
     return known == {*test_ids} and all(labels.get(i) == label for i, label in zip(predictions.ids, said, strict=True))
+
+
+def measured_inputs(run: RunDirectory) -> dict[str, str]:
+    """Encoder → digest of what its rows of the test part were made from when the run was measured.
+
+    Empty where that is not known: it was not measured, or before this was recorded.
+    """
+    if not (run.path / METRICS_FILE).is_file():
+        return {}
+    try:
+        inputs = files.read_json(run.path / METRICS_FILE, hint=HINT).get("inputs")
+    except DataError:
+        return {}
+    features = inputs.get("features") if isinstance(inputs, dict) else None
+    return features if isinstance(features, dict) else {}
 
 
 def read_measured(row: str, run: RunDirectory) -> Measured:
@@ -66,7 +96,7 @@ def read_measured(row: str, run: RunDirectory) -> Measured:
     DataError
         It was not measured, or its files cannot be read.
     """
-    metrics = files.read_json(run.path / f"metrics-{PART}.json", hint=f"{HINT} --run {run.name}")
+    metrics = files.read_json(run.path / METRICS_FILE, hint=f"{HINT} --run {run.name}")
     return Measured(row=row, run=run, predictions=read_predictions(run, PART), metrics=metrics)
 
 

@@ -172,7 +172,7 @@ def _refuse_unknown_or_stale(
 ) -> None:
     for encoder, reader in readers.items():
         unknown = [id_ for id_ in part_ids if id_ not in reader]
-        stale = [id_ for id_ in part_ids if id_ in reader and id_ in pairs and _is_stale(reader, pairs[id_])]
+        stale = [id_ for id_ in part_ids if id_ in reader and id_ in pairs and is_stale(reader, pairs[id_])]
         for ids, what in ((unknown, "are in no row"), (stale, "have changed since they were encoded")):
             if ids:
                 reader.prove()  # a damaged id or digest is no change of the inputs, and extracting would not mend it
@@ -183,7 +183,7 @@ def _refuse_unknown_or_stale(
                 )
 
 
-def _is_stale(reader: FeatureReader, pair: Pair) -> bool:
+def is_stale(reader: FeatureReader, pair: Pair) -> bool:
     """Whether a row was made from other bytes than the manifest names; an encoder reads the image, the text or both."""
     digest = reader.digest(pair.id)
     both = sha256(f"{pair.image_digest}:{pair.text_digest}".encode("ascii")).hexdigest()

@@ -15,18 +15,20 @@ import numpy as np
 from scipy import stats
 
 from sentifuse import ConfigError, DataError
-from sentifuse.fuse.measure.resampling import MEASURES, FloatArray, IntArray, Units, measure_resamples, sort_units
+from sentifuse.fuse.measure.resampling import (
+    MEASURES,
+    TITLES,
+    FloatArray,
+    IntArray,
+    Units,
+    measure_resamples,
+    sort_units,
+)
 from sentifuse.fuse.measure.statistics import LEVEL, RESAMPLES, McNemar, holm, mcnemar, order_statistic
 from sentifuse.fuse.run import Predictions
 
 # Shapes: n pairs, K classes; a cell is (true class, A's class, B's class), K·K·K of them. R resamples.
 
-NAMES = {
-    "accuracy": "accuracy",
-    "f1_weighted": "weighted F1",
-    "f1_macro": "macro F1",
-    "balanced_accuracy": "balanced accuracy",
-}
 SHOWN_IDS = 5
 
 
@@ -44,9 +46,9 @@ class Comparison:
     p: float  # sign-flip test; exact for accuracy
     p_bootstrap: float  # at or below 1 − level exactly when the interval leaves out 0
     mcnemar: McNemar
-    n: int
-    units: int
-    unit: str  # "pairs" or "groups"
+    n: int  # answers of each head
+    units: int  # what was drawn
+    unit: str  # "pairs" or "groups"; of pairs there are fewer than answers where one was tested several times
     resamples: int
     seed: int
     p_adjusted: float | None = None  # after Holm's correction, see `correct`
@@ -143,7 +145,7 @@ def compare_predictions(
     a, b
         One table per fold or seed, in the same order; tables at the same place hold the same pairs.
     groups
-        id → group of near-duplicates. A pair that occurs more than once (several seeds) is one group at least.
+        id → group of near-duplicates; None: what is drawn is a pair, with all its answers where it has several.
     options
         measure, level, resamples, seed of `compare_heads`.
 
@@ -157,9 +159,11 @@ def compare_predictions(
     aligned = [align(one, other) for one, other in zip(a, b, strict=True)]
     pooled_a, pooled_b = pool(a), pool(aligned)
     unit_of = groups_of(pooled_a.ids, groups)
-    return compare_heads(
+    found = compare_heads(
         pooled_a.labels, pooled_a.predicted, pooled_b.predicted, len(pooled_a.classes), groups=unit_of, **options
     )
+    # Without groups what is drawn is a pair with all its answers, and is called so.
+    return found if groups is not None else replace(found, unit="pairs")
 
 
 def pool(parts: Sequence[Predictions]) -> Predictions:
@@ -236,12 +240,15 @@ def verdict(found: Comparison, a: str, b: str) -> str:
     """
     better, other, sign = (a, b, 1) if found.difference >= 0 else (b, a, -1)
     low, high = sorted((sign * found.low, sign * found.high))
-    points = f"{_points(sign * found.difference)} points of {NAMES[found.measure]}"
+    points = f"{_points(sign * found.difference)} points of {TITLES[found.measure]}"
     evidence = f"{found.level:.0%} interval [{_points(low)}, {_points(high)}], p {_p(found.p)}"
     if found.p_adjusted is not None:
         evidence += f" (p {_p(found.p_adjusted)} after Holm's correction for {found.n_tests} comparisons)"
-    # Of groups: one pair may have answered under several seeds, so the count is of answers.
-    evidence += f"; n = {found.n:,} " + ("pairs" if found.unit == "pairs" else f"answers in {found.units:,} groups")
+    evidence += f"; n = {found.n:,} "
+    if found.unit == "groups":  # a pair may have answers of several seeds, so the count is of answers
+        evidence += f"answers in {found.units:,} groups"
+    else:
+        evidence += "pairs" if found.n == found.units else f"answers to {found.units:,} pairs"
     if found.is_significant:
         return f"{better} is better than {other}: {points}, {evidence}"
     p = found.p if found.p_adjusted is None else found.p_adjusted

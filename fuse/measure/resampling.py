@@ -138,6 +138,14 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+TITLES = {  # what a person calls them
+    "accuracy": "accuracy",
+    "f1_weighted": "weighted F1",
+    "f1_macro": "macro F1",
+    "balanced_accuracy": "balanced accuracy",
+}
+
+
 def _f1(confusion: FloatArray) -> tuple[FloatArray, FloatArray, Any]:
     """(..., K) F1, true pairs, and whether the class occurs; F1 = 2 right / (true + said), 0 for nothing."""
     true, said = confusion.sum(-1), confusion.sum(-2)

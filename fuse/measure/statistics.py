@@ -71,7 +71,8 @@ def spread(values: Sequence[float], *, level: float = LEVEL, test_to_train: floa
     nothing but their initial values. Runs on different random splits of the same pairs share most of their training
     pairs, so their values are not independent and Student's interval is too narrow; Nadeau and Bengio (Inference for
     the Generalization Error, Machine Learning 52, 2003) add the ratio of the sizes of test and training part. For k
-    folds no unbiased estimate exists (Bengio and Grandvalet, JMLR 5, 2004); the same ratio, 1/(k − 1), is used.
+    folds no unbiased estimate exists (Bengio and Grandvalet, JMLR 5, 2004); the same ratio is used. It is 1/(k − 2)
+    here: of k equal parts one is tested, one validates, and the others are trained on.
 
     >>> str(spread([0.70, 0.72, 0.71]))
     '0.7100 ± 0.0100 (n = 3)'
@@ -257,15 +258,22 @@ def _shift_for_bias(
     """The quantiles that BCa reads instead: Φ(z₀ + (z₀ + z) / (1 − a (z₀ + z))).
 
     z₀ is Φ⁻¹ of the share of resampled values below the estimate (half of those equal to it, as the values are
-    lumpy), a = Σ (m − θᵢ)³ / (6 (Σ (m − θᵢ)²)^1.5) with θᵢ the value without unit i and m their mean.
+    lumpy), a the acceleration, which follows from the values without one unit each.
     """
     below = np.searchsorted(values, estimate - 1e-12)
     equal = np.searchsorted(values, estimate + 1e-12) - below
     half = 0.5 / len(values)
     z0 = stats.norm.ppf(min(max((below + equal / 2) / len(values), half), 1 - half))
-    away = np.average(jackknife, weights=counts) - jackknife if counts.sum() else np.zeros(1)
-    squares = float((counts @ away**2) ** 1.5) if counts.sum() else 0.0
-    skewness = float(counts @ away**3) / (6 * squares) if squares > 0 else 0.0
+    a = _acceleration(jackknife, counts)
     low, high = (z0 + stats.norm.ppf(share) for share in shares)
-    moved = [float(stats.norm.cdf(z0 + z / (1 - skewness * z))) for z in (low, high)]
+    moved = [float(stats.norm.cdf(z0 + z / (1 - a * z))) for z in (low, high)]
     return moved[0], moved[1]
+
+
+def _acceleration(jackknife: FloatArray, counts: IntArray) -> float:
+    """a = Σ (m − θᵢ)³ / (6 (Σ (m − θᵢ)²)^1.5), θᵢ the value without unit i and m their mean; 0 where all are equal."""
+    if not counts.sum():
+        return 0.0
+    away = np.average(jackknife, weights=counts) - jackknife
+    squares = float(counts @ away**2)
+    return float(counts @ away**3) / (6 * squares**1.5) if squares > 0 else 0.0

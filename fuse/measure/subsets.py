@@ -146,6 +146,12 @@ def accuracy_gap(
         (n,) what is drawn whole; None: every answer is a unit of its own. A resample that has no answer on one side
         is left out.
 
+    Returns
+    -------
+    Interval
+        Without ends, and with a reason, where a side is a single unit or all resamples give the same gap: how far
+        that side would move with other pairs cannot be told, and the bootstrap would say "not at all".
+
     Raises
     ------
     ValueError
@@ -162,19 +168,27 @@ def accuracy_gap(
 
     units = sort_units(2 * inside.astype(np.int64) + right, 4, groups)
     drawn = measure_resamples(units, resamples, seed, difference)
-    drawn = np.sort(drawn[np.isfinite(drawn)])
-    return Interval(
-        estimate=float(difference(units.total[None])[0]),
-        low=order_statistic(drawn, (1 - level) / 2),
-        high=order_statistic(drawn, (1 + level) / 2),
-        level=level,
-        n=len(right),
-        units=units.n,
-        unit="pairs" if groups is None else "groups",
-        method="percentile",
-        resamples=len(drawn),
-        seed=seed,
-    )
+    drawn = np.sort(drawn[np.isfinite(drawn)].round(12))  # 0.7 − 0.1 may be 1e-17 beside 0.6
+    unit = "pair" if groups is None else "group"
+    common: dict[str, Any] = {
+        "estimate": float(difference(units.total[None])[0]),
+        "level": level,
+        "n": len(right),
+        "units": units.n,
+        "unit": f"{unit}s",
+        "resamples": len(drawn),
+        "seed": seed,
+    }
+    reason = ""
+    for side, columns in (("outside", slice(0, 2)), ("inside", slice(2, 4))):
+        if int(units.counts @ (units.cells[:, columns].sum(1) > 0)) < 2:
+            reason = f"all answers {side} are of one {unit}"
+    if not reason and drawn[0] == drawn[-1]:
+        reason = f"every resample of {units.n:,} {unit}s gives the same difference"
+    if reason:
+        return Interval(low=None, high=None, method="none", reason=reason, **common)
+    low, high = (order_statistic(drawn, share) for share in ((1 - level) / 2, (1 + level) / 2))
+    return Interval(low=low, high=high, method="percentile", **common)
 
 
 def relation(text: str | None, image: str | None) -> str:

@@ -3,15 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sentifuse.fuse.measure.resampling import TITLES
 from sentifuse.fuse.report.diagrams import FEW, shown_subsets
 from sentifuse.fuse.tables import Grid
-
-TITLES = {
-    "accuracy": "accuracy",
-    "f1_weighted": "weighted F1",
-    "f1_macro": "macro F1",
-    "balanced_accuracy": "balanced accuracy",
-}
 
 
 def measures(metrics: Mapping[str, Any]) -> Grid:

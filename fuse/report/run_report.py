@@ -13,11 +13,12 @@ from sentifuse.data import files
 from sentifuse.fuse.explain.errors import rank_errors
 from sentifuse.fuse.explain.typeset import drawable
 from sentifuse.fuse.figures import draw_confusion
+from sentifuse.fuse.measure.resampling import TITLES
 from sentifuse.fuse.report.attention import explain_some
 from sentifuse.fuse.report.diagrams import draw_reliability, draw_subsets, shown_subsets
 from sentifuse.fuse.report.examples import show_pairs
 from sentifuse.fuse.report.history import draw_history, read_history
-from sentifuse.fuse.report.numbers import TITLES, by_subset, digits, ends, measures, per_class
+from sentifuse.fuse.report.numbers import by_subset, digits, ends, measures, per_class
 from sentifuse.fuse.report.page import check_out, render, write_page
 from sentifuse.fuse.report.picture import Picture, from_drawn, from_figure
 from sentifuse.fuse.report.provenance import (

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from sentifuse.crowd.kept import read_kept
-from sentifuse.crowd.pseudo_labels import PseudoLabels, read_pseudo_labels, write_pseudo_labels
-from sentifuse.crowd.teachers import label_by_run
+from sentifuse.crowd.labels.kept import read_kept
+from sentifuse.crowd.labels.pseudo_labels import PseudoLabels, read_pseudo_labels, write_pseudo_labels
+from sentifuse.crowd.labels.teachers import label_by_run
 from sentifuse.data.manifest import read_manifest
 from sentifuse.data.splits import read_split
 from sentifuse.fuse.evaluate import evaluate

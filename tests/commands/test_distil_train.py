@@ -12,8 +12,8 @@ from PIL import Image
 from sentifuse import cli
 from sentifuse.cache.current import read_current
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.crowd.kept import Kept, write_kept
-from sentifuse.crowd.pseudo_labels import PseudoLabels, write_pseudo_labels
+from sentifuse.crowd.labels.kept import Kept, write_kept
+from sentifuse.crowd.labels.pseudo_labels import PseudoLabels, write_pseudo_labels
 from sentifuse.data.manifest import read_manifest
 from sentifuse.data.source import SENTIMENT
 

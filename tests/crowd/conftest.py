@@ -12,9 +12,9 @@ from PIL import Image
 from sentifuse.cache.featureset import create_feature_set, write_current
 from sentifuse.cache.spec import Field, Row
 from sentifuse.cache.writer import FeatureWriter
-from sentifuse.crowd.finetune_recipe import FinetuneRecipe, FinetuneRequest, ImageRow
-from sentifuse.crowd.kept import Kept, write_kept
-from sentifuse.crowd.pseudo_labels import PseudoLabels, write_pseudo_labels
+from sentifuse.crowd.finetune.recipe import FinetuneRecipe, FinetuneRequest, ImageRow
+from sentifuse.crowd.labels.kept import Kept, write_kept
+from sentifuse.crowd.labels.pseudo_labels import PseudoLabels, write_pseudo_labels
 from sentifuse.data.card import Card, write_card
 from sentifuse.data.files import digest
 from sentifuse.data.labels import write_annotations

@@ -1,5 +1,7 @@
 """What a student learns from: smoothing and softening by hand, weights from the training part alone, the loss."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,8 @@ from sentifuse import ConfigError, DataError, TrainingError
 from sentifuse.crowd.targets import (
     Targets,
     balanced_weights,
-    distillation_loss,
     refuse_absent,
+    row_losses,
     row_weights,
     smooth_targets,
     soften,
@@ -75,16 +77,26 @@ def test_weights_of_nothing_but_zeros_are_refused() -> None:
 def test_the_loss_is_cross_entropy_at_alpha_one_and_hintons_below() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, teacher = torch.randn(5, 3, generator=generator), torch.randn(5, 3, generator=generator)
-    known, weights = torch.tensor([0, 1, 2, 2, 1]), torch.rand(5, generator=generator)
+    known = torch.tensor([0, 1, 2, 2, 1])
     hard = torch.from_numpy(smooth_targets(known.numpy(), 0.2))
     ce = torch.nn.functional.cross_entropy(logits, known, label_smoothing=0.2, reduction="none")
-    assert torch.allclose(
-        distillation_loss(logits, hard, weights, None, alpha=1.0, temperature=2.0), (weights * ce).mean()
-    )
+    assert torch.allclose(row_losses(logits, hard), ce)
     soft = torch.softmax(teacher / 2, 1)
     kl = (soft * (soft.log() - torch.log_softmax(logits / 2, 1))).sum(1)
-    expected = (weights * (0.25 * ce + 0.75 * 4 * kl)).mean()
-    assert torch.allclose(distillation_loss(logits, hard, weights, soft, alpha=0.25, temperature=2.0), expected)
+    expected = 0.25 * ce + 0.75 * 4 * kl
+    assert torch.allclose(row_losses(logits, hard, soft, alpha=0.25, temperature=2.0), expected)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_without_neutral_its_logit_changes_nothing(alpha: float) -> None:
+    logits, hard = torch.tensor([[1.0, 50.0, 0.0]]), torch.tensor([[0.9, 0.05, 0.05]])
+    found = row_losses(logits, hard, hard, alpha=alpha, without_neutral=True)
+    shares = np.array([0.9, 0.05]) / 0.95
+    student = np.array([math.e, 1.0]) / (math.e + 1)
+    cross, divergence = -(shares * np.log(student)).sum(), (shares * np.log(shares / student)).sum()
+    assert found.item() == pytest.approx(alpha * cross + (1 - alpha) * divergence, rel=1e-5)
+    logits[0, 1] = -50.0
+    assert row_losses(logits, hard, hard, alpha=alpha, without_neutral=True).item() == found.item()
 
 
 def test_a_class_without_training_images_is_refused_by_name() -> None:

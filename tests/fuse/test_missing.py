@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentifuse import ConfigError
+from sentifuse.data.groups import read_groups
 from sentifuse.fuse.evaluate import evaluate, open_part
 from sentifuse.fuse.features.batches import Batch, FieldRequest
 from sentifuse.fuse.heads.ctmwa import IMAGE, WORDS
 from sentifuse.fuse.measure.metrics import score
+from sentifuse.fuse.measure.statistics import bootstrap
 from sentifuse.fuse.missing import (
     draw,
     evaluate_missing,
@@ -24,7 +26,7 @@ from sentifuse.fuse.missing import (
     training_means,
     without,
 )
-from sentifuse.fuse.run import RunDirectory
+from sentifuse.fuse.run import RunDirectory, read_predictions
 from sentifuse.fuse.train import TrainRequest, train
 
 MakeBatch = Callable[..., Batch]
@@ -189,3 +191,19 @@ def test_the_training_part_is_read_as_the_tested_one_is(run: RunDirectory) -> No
     assert all(torch.equal(mapped[key], read[key]) for key in mapped | read)
     with pytest.raises(ConfigError, match="--reader: unknown reader 'nope'"):
         training_means(part, reader="nope")
+
+
+def test_under_a_grouped_split_the_ends_draw_groups(make_world: Callable[..., Any]) -> None:
+    world = make_world(texts={f"p{i}": f"the same words {i % 9 % 3} {i // 9}" for i in range(90)})
+    small = {"epochs": 1, "batch_size": 16}
+    options = {"dataset": world.name, "head": "text_only", "overrides": small, "protocol": "grouped"}
+    run = train(TrainRequest(artifacts=world.artifacts, **options))
+    (row,) = evaluate_missing(run, kinds=("text",), rates=(0.0,), fillings=("own",))
+    evaluate(run)
+    answers, group_of = read_predictions(run, "test"), read_groups(world.dataset_dir)
+    ends = {
+        unit: bootstrap(answers.labels, answers.predicted, 3, groups=groups, measures=("accuracy",))["accuracy"]
+        for unit, groups in (("pairs", None), ("groups", [group_of[id_] for id_ in answers.ids]))
+    }
+    assert (row["accuracy_low"], row["accuracy_high"]) == (ends["groups"].low, ends["groups"].high)
+    assert (ends["groups"].low, ends["groups"].high) != (ends["pairs"].low, ends["pairs"].high)

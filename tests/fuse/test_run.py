@@ -1,12 +1,17 @@
 """Run directories: whole or absent, rebuilt exactly, refused when the features are others."""
 
 import csv
+import errno
+import fcntl
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import numpy as np
@@ -177,3 +182,32 @@ def test_features_that_are_gone_are_named(make_world: MakeWorld) -> None:
 
 def test_the_folder_for_runs_is_made_and_left_empty(tmp_path: Path) -> None:
     assert list(check_runs_folder(tmp_path / "new").iterdir()) == []
+
+
+def test_looks_at_the_same_time_are_all_counted(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both read, and only then both write, if nothing keeps the second one waiting."""
+    run, meeting, read = train_quickly(world), Barrier(2), files.read_json
+
+    def read_together(path: Path, **options: Any) -> dict[str, Any]:
+        found = read(path, **options)
+        with suppress(BrokenBarrierError):
+            meeting.wait(0.1)
+        return found
+
+    monkeypatch.setattr(files, "read_json", read_together)
+    with ThreadPoolExecutor(2) as pool:
+        counts = list(pool.map(run.count_evaluation, ("test", "test")))
+    assert sorted(counts) == [1, 2]
+    monkeypatch.undo()
+    assert RunDirectory.open(run.path).document["evaluations"] == {"test": 2}
+    assert [path.name for path in run.path.iterdir() if "lock" in path.name] == []
+
+
+def test_where_there_are_no_locks_a_look_is_counted_all_the_same(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train_quickly(world)
+
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert run.count_evaluation("val") == 1

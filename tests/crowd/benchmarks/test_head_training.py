@@ -9,7 +9,7 @@ from torch import nn
 
 from sentifuse import TrainingError
 from sentifuse.crowd.benchmarks.head_training import answer_by_head, train_head
-from sentifuse.crowd.finetune_recipe import FinetuneRecipe, resolve_recipe
+from sentifuse.crowd.finetune.recipe import FinetuneRecipe, resolve_recipe
 from sentifuse.extract.backbones.student_head import build_head
 
 N, WIDTH = 40, 6

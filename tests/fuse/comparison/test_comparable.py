@@ -43,6 +43,27 @@ def test_what_differs_is_named_with_both_values(compared: Any, changes: dict[str
     assert str(refused.value).count("; ") == 0  # nothing else is said to differ
 
 
+def with_inputs(run: RunDirectory, part: str, **changes: Any) -> RunDirectory:
+    inputs = run.document["inputs"]
+    return changed(run, inputs=inputs | {part: inputs[part] | changes})
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("train", {"labels": "f" * 64}, "found labels of the train part of seed 0: "),
+        ("val", {"features": {"tokens": "f" * 64}}, "found what tokens features of the val part of seed 0 were made "),
+    ],
+)
+def test_runs_that_learned_from_other_labels_or_inputs_are_refused(
+    compared: Any, part: str, changes: dict[str, Any], said: str
+) -> None:
+    first, *others = runs_of(compared)
+    with pytest.raises(ConfigError, match=said):
+        check_comparable([*others, with_inputs(first, part, **changes)])
+    check_comparable([*others, changed(first, inputs={})])
+
+
 def test_no_runs_are_no_comparison() -> None:
     with pytest.raises(ConfigError, match="found none"):
         check_comparable([])

@@ -10,9 +10,12 @@ import pytest
 
 from sentifuse import ConfigError, DataError, TrainingError
 from sentifuse.fuse.comparison import compare as module
+from sentifuse.fuse.comparison import gaps
 from sentifuse.fuse.comparison.compare import compare, prepare
+from sentifuse.fuse.comparison.grids import grids_of
 from sentifuse.fuse.comparison.jobs import Outcome
 from sentifuse.fuse.run import RunDirectory
+from sentifuse.fuse.tables import to_markdown
 
 
 def names(world: Any) -> set[str]:
@@ -131,6 +134,38 @@ def test_missing_modalities_have_a_block_per_kind(compared: Any) -> None:
     again = compare(compared.request(heads=("ccr_like",), missing=True))
     assert again["missing"] == document["missing"]
     assert [RunDirectory.open(run.path).document["evaluations"]["test"] for run in runs] == looks
+
+
+def test_a_run_that_fails_with_gaps_stays_in_the_table_and_is_told(
+    make_world: Callable[..., Any], request_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    monkeypatch.setattr(gaps, "RATES", (0.0, 0.5))
+    measure = gaps.evaluate_missing
+
+    def fail_first(run: RunDirectory, **options: Any) -> Any:
+        if run.document["seed"] == 0:
+            raise DataError("tokens: 3 rows are torn. Run: sentifuse cache verify")
+        return measure(run, **options)
+
+    monkeypatch.setattr(gaps, "evaluate_missing", fail_first)
+    heard: list[str] = []
+    request = request_for(world, heads=("ccr_like",), missing=True)
+    document = compare(request, heard.append)
+    assert document["rows"]["ccr_like"]["n_runs"] == 2
+    assert document["failed"] == {}
+    assert document["missing_failed"] == {"ccr_like, seed 0": "tokens: 3 rows are torn. Run: sentifuse cache verify"}
+    assert document["missing"][0]["rows"]["ccr_like"][0]["n_runs"] == 1
+    said = "ccr_like, seed 0 was not measured with texts or images missing: tokens: 3 rows are torn"
+    assert any(note.startswith(said) for note in document["notes"])
+    assert said in to_markdown("", grids_of(document), []).replace("\\_", "_")
+    assert any("trained in" in line and "not measured with texts" in line for line in heard)
+    monkeypatch.setattr(gaps, "evaluate_missing", measure)
+    kept = names(world)
+    again = compare(request)
+    assert names(world) == kept  # nothing is trained a second time
+    assert again["missing_failed"] == {}
+    assert again["missing"][0]["rows"]["ccr_like"][0]["n_runs"] == 2
 
 
 def test_a_sweep_is_a_row_per_value_and_a_curve(compared: Any) -> None:

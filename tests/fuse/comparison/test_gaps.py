@@ -35,6 +35,14 @@ def test_what_does_not_fit_is_measured_anew(tmp_path: Path, changes: dict[str, A
     assert read_gaps(keep(tmp_path, **changes), digest_pairs(IDS, LABELS)) is None
 
 
+def test_gaps_of_other_inputs_than_the_answers_are_measured_anew(tmp_path: Path) -> None:
+    metrics = {"inputs": {"labels": "", "features": {"tokens": "a"}}}
+    (tmp_path / "metrics-test.json").write_text(json.dumps(metrics), encoding="utf-8")
+    assert read_gaps(keep(tmp_path, inputs={"tokens": "a"}), digest_pairs(IDS, LABELS)) == ROWS
+    assert read_gaps(keep(tmp_path, inputs={"tokens": "b"}), digest_pairs(IDS, LABELS)) is None
+    assert read_gaps(keep(tmp_path), digest_pairs(IDS, LABELS)) == ROWS  # from before they were recorded
+
+
 def test_a_torn_file_and_none_are_measured_anew(tmp_path: Path) -> None:
     run = keep(tmp_path)
     (tmp_path / FILE).write_bytes(b"{")

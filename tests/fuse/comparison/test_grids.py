@@ -62,6 +62,55 @@ def test_latex_has_no_sign_that_it_cannot_set(document: dict[str, Any]) -> None:
     assert text.count("{") - text.count("\\{") == text.count("}") - text.count("\\}")
 
 
+def test_counts_that_differ_from_row_to_row_are_said_by_row(document: dict[str, Any]) -> None:
+    rows = document["rows"] | {"ccr_like": document["rows"]["ccr_like"] | {"unit": "7 pairs"}}
+    found = document["differences"] | {"ccr_like": document["differences"]["ccr_like"] | {"n": 5, "units": 4}}
+    block = document["subsets"][0]
+    fewer = {name: subset | {"n": 1} if subset["n"] else subset for name, subset in block["rows"]["ccr_like"].items()}
+    subsets = [block | {"rows": block["rows"] | {"ccr_like": fewer}}, *document["subsets"][1:]]
+    changed = document | {"rows": rows, "differences": found, "subsets": subsets}
+    main, differences, first, *_ = grids_of(changed)
+    usual = document["rows"]["text_only"]["unit"]
+    assert f"{usual} (ccr_like: 7 pairs)" in main.notes[0]
+    other = document["differences"]["image_only"]
+    assert (
+        f"gave: {other['n']:,}, drawn as {other['units']} pairs (ccr_like: 5, drawn as 4 pairs)"
+        in (differences.notes[0])
+    )
+    assert f"agree (n = {block['rows']['text_only']['agree']['n']} (ccr_like: 1))" in first.headings
+
+
+def test_pairs_that_several_seeds_test_are_pairs_and_not_groups(document: dict[str, Any]) -> None:
+    assert all(found["n"] > found["units"] for found in document["differences"].values())  # some are tested twice
+    (note, _) = grids_of(document)[1].notes
+    assert "group" not in note
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("random", "other trainings on other splits"),
+        ("grouped-folds", "other trainings on other splits"),
+        ("fair", "other trainings with these very folds"),
+        ("clmlf", "other trainings with this one test part"),
+        ("given", "other trainings with this one test part"),
+    ],
+)
+def test_runs_tell_of_other_splits_only_where_a_protocol_has_others(
+    document: dict[str, Any], protocol: str, said: str
+) -> None:
+    assert f"which tells of {said}, too." in grids_of(document | {"protocol": protocol})[1].notes[1]
+
+
+def test_a_gap_without_interval_is_printed_with_the_reason(document: dict[str, Any]) -> None:
+    gap = {"difference": 0.125, "low": None, "high": None, "groups": 9, "reason": "all answers inside are of one group"}
+    block = next(block for block in document["subsets"] if block["family"] == "duplicates")
+    changed = document | {"subsets": [block | {"gap": block["gap"] | {"text_only": gap}}]}
+    grid = grids_of(changed)[2]
+    assert grid.rows[0][-1] == "+12.5 –"
+    assert "text_only: no interval of the difference: all answers inside are of one group." in grid.notes
+
+
 @pytest.mark.slow
 def test_latex_sets_the_tables_no_wider_than_the_page(document: dict[str, Any], tmp_path: Path) -> None:
     program = shutil.which("pdflatex")

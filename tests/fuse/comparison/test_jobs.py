@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sentifuse import DataError
 from sentifuse.fuse.comparison.jobs import Job, SharedReaders, default_workers, do_job, run_jobs
 from sentifuse.fuse.run import RunDirectory
 
@@ -56,6 +57,27 @@ def test_a_bug_in_one_training_is_told_with_its_place(world: Any, monkeypatch: p
     found = run_jobs([job(world, 0), job(world, 1)], workers=1, device="cpu", report=heard.append)
     assert [found[i].error.splitlines()[-1] for i in (0, 1)] == ["ZeroDivisionError: odd"] * 2
     assert len(heard) == 2
+
+
+def test_a_run_that_cannot_be_measured_with_gaps_is_good_all_the_same(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentifuse.fuse.comparison import gaps
+
+    for error, said in ((DataError("regions: torn"), "regions: torn"), (ZeroDivisionError("odd"), "odd")):
+        monkeypatch.setattr(gaps, "evaluate_missing", failing(error))
+        outcome = do_job(job(world, 0, gaps_on="digest"), "cpu", SharedReaders())
+        assert (outcome.error, outcome.trained) == ("", True)
+        assert outcome.gaps_error.splitlines()[-1].endswith(said)
+        assert (Path(outcome.run) / "metrics-test.json").is_file()
+        assert not (Path(outcome.run) / gaps.FILE).exists()
+
+
+def failing(error: Exception) -> Any:
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise error
+
+    return fail
 
 
 @pytest.mark.slow

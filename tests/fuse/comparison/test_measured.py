@@ -1,12 +1,15 @@
 """Predictions on disk are believed when they are about these very pairs and labels, and not otherwise."""
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sentifuse.data.labels import read_labels
 from sentifuse.data.splits import read_split
-from sentifuse.fuse.comparison.measured import is_measured, read_measured, take
+from sentifuse.fuse.comparison.measured import is_measured, measured_inputs, read_measured, take
 from sentifuse.fuse.run import RunDirectory
 
 
@@ -25,6 +28,32 @@ def test_other_pairs_or_labels_are_not(given: Any) -> None:
     run, test, labels = given
     assert not is_measured(run, test[1:], labels)
     assert not is_measured(run, test, labels | {test[0]: "other"})
+
+
+def test_answers_to_other_inputs_are_not(given: Any) -> None:
+    inputs = measured_inputs(given[0])
+    assert set(inputs) == {"tokens"}
+    assert is_measured(*given, inputs)
+    assert not is_measured(*given, {"tokens": "0" * 64})
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_believed"),
+    [
+        ({}, True),
+        ({"inputs": None}, True),
+        ({"inputs": {"features": {"tokens": "x"}}}, False),
+        ({"excluded": []}, False),
+    ],
+)
+def test_a_file_without_inputs_is_believed_and_a_damaged_one_is_not(
+    given: Any, tmp_path: Path, changes: dict[str, Any], is_believed: bool
+) -> None:
+    run, test, labels = given
+    copy = RunDirectory(Path(shutil.copytree(run.path, tmp_path / "run")), run.document)
+    metrics = json.loads((copy.path / "metrics-test.json").read_text("utf-8"))
+    (copy.path / "metrics-test.json").write_text(json.dumps(metrics | changes), "utf-8")
+    assert is_measured(copy, test, labels, measured_inputs(run)) is is_believed
 
 
 def test_pairs_are_taken_in_the_order_asked_for(given: Any) -> None:

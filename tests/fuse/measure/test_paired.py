@@ -167,7 +167,10 @@ def test_written_predictions_are_pooled_over_folds_and_joined_by_id() -> None:
 def test_a_pair_seen_under_two_seeds_is_one_piece_of_evidence() -> None:
     one, other = table("pq", [0, 1], [0, 1]), table("pq", [0, 1], [0, 0])
     found = compare_predictions([one, one], [other, other], resamples=200)
-    assert (found.n, found.units, found.unit) == (4, 2, "groups")
+    assert (found.n, found.units, found.unit) == (4, 2, "pairs")
+    assert verdict(found, "a", "b").endswith("; n = 4 answers to 2 pairs")
+    grouped = compare_predictions([one, one], [other, other], groups={"p": "x", "q": "x"}, resamples=200)
+    assert (grouped.n, grouped.units, grouped.unit) == (4, 1, "groups")
     assert groups_of(["p", "q"], None) is None
     assert pool([one, other]).ids == ("p", "q", "p", "q")
 

@@ -10,7 +10,7 @@ from scipy import stats
 from sentifuse import ConfigError
 from sentifuse.fuse.measure.metrics import score
 from sentifuse.fuse.measure.resampling import MEASURES
-from sentifuse.fuse.measure.statistics import bootstrap, holm, mcnemar, spread
+from sentifuse.fuse.measure.statistics import _acceleration, _shift_for_bias, bootstrap, holm, mcnemar, spread
 
 # What a head does to pairs, true class by row: unequal classes, the rare one mostly missed, as in MVSA-Single.
 CONFUSION = np.array([[0.20, 0.01, 0.09], [0.02, 0.03, 0.055], [0.06, 0.015, 0.52]])
@@ -93,6 +93,28 @@ def test_ends_are_those_of_scipys_bootstrap() -> None:
         assert (found.low, found.high) == pytest.approx(expected, abs=0.006)
         ends[method] = np.array([found.low, found.high])
     assert np.abs(ends["bca"] - ends["percentile"]).min() > 0.012  # a small part with a rare class: it matters here
+
+
+@pytest.mark.parametrize(("n_right", "n"), [(8, 10), (5, 10), (1, 7)])
+def test_the_acceleration_of_a_share_is_its_closed_form(n_right: int, n: int) -> None:
+    """Of n tosses with share p the sums over units are n p q (q - p) and n p q, whatever n - 1 divides them by."""
+    left = np.array([n_right - 1, n_right]) / (n - 1)  # without a right one, without a wrong one
+    p = n_right / n
+    expected = (1 - 2 * p) / (6 * sqrt(n * p * (1 - p)))
+    assert _acceleration(left, np.array([n_right, n - n_right])) == pytest.approx(expected, abs=1e-15)
+
+
+def test_bca_reads_the_quantiles_that_its_formula_says() -> None:
+    values = np.linspace(-1.0, 1.0, 101)  # as many below the estimate as above: no bias
+    counts, left = np.array([8, 2]), np.array([7 / 9, 8 / 9])
+    a = -0.6 / (6 * sqrt(1.6))
+    z = 1.959963984540054
+    expected = (stats.norm.cdf(-z / (1 + a * z)), stats.norm.cdf(z / (1 - a * z)))
+    assert _shift_for_bias((0.025, 0.975), values, 0.0, left, counts) == pytest.approx(expected, abs=1e-12)
+    # 60 of 101 values below the estimate and it among them: z0 = 0.2389, and the formula without skewness
+    z0 = stats.norm.ppf(60.5 / 101)
+    moved = _shift_for_bias((0.025, 0.975), values, float(values[60]), np.full(2, 0.5), counts)
+    assert moved == pytest.approx((stats.norm.cdf(2 * z0 - z), stats.norm.cdf(2 * z0 + z)), abs=1e-12)
 
 
 def test_an_accuracys_interval_is_as_wide_as_theory_says() -> None:

@@ -151,6 +151,28 @@ def test_answers_of_one_group_count_as_one_piece_of_evidence() -> None:
     assert together.high - together.low == pytest.approx(2 * (alone.high - alone.low), rel=0.1)
 
 
+def test_a_gap_that_never_moves_has_no_interval() -> None:
+    """No width at all would say that it is known to the digit."""
+    inside = np.arange(40) < 20
+    all_right = accuracy_gap(np.ones(40, dtype=bool), inside)
+    assert (all_right.estimate, all_right.low, all_right.high, all_right.method) == (0.0, None, None, "none")
+    assert all_right.reason == "every resample of 40 pairs gives the same difference"
+    alike = accuracy_gap(np.tile([True, False], 20), inside, [str(i // 2) for i in range(40)])  # half of each group
+    assert (alike.low, alike.units, alike.unit) == (None, 20, "groups")
+    assert alike.reason == "every resample of 20 groups gives the same difference"
+
+
+@pytest.mark.parametrize("side", ["inside", "outside"])
+def test_a_gap_to_a_single_group_has_no_interval(side: str) -> None:
+    """How far the accuracy of that side would move, one group cannot tell; the other side alone is not the gap."""
+    is_one = np.arange(40) < 4
+    groups = ["one"] * 4 + [str(i) for i in range(4, 40)]
+    gap = accuracy_gap(np.arange(40) % 3 > 0, is_one if side == "inside" else ~is_one, groups)
+    assert (gap.low, gap.high, gap.reason) == (None, None, f"all answers {side} are of one group")
+    two = accuracy_gap(np.arange(40) % 3 > 0, is_one, ["one", "one", "two", "two", *groups[4:]])
+    assert two.low < two.estimate < two.high
+
+
 def test_a_gap_needs_answers_on_both_sides() -> None:
     for inside in (np.ones(3, dtype=bool), np.zeros(3, dtype=bool)):
         with pytest.raises(ValueError, match="inside and outside"):

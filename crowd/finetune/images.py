@@ -1,0 +1,156 @@
+"""Image files as squares of bytes for a vision transformer: checked once, loaded ahead in threads, augmented by chance.
+
+The chance of an image hangs on seed, pass and row alone, never on which thread was first or where a training was
+stopped. Scaling and normalising happen on the device. Knows no network.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sentifuse import DataError
+from sentifuse.crowd.finetune.recipe import ImageRow, LeftOut
+from sentifuse.data.files import digest
+from sentifuse.data.images import UnreadableImage, read_image
+
+__all__ = ["Squares", "default_threads", "find_left_out", "stream"]
+
+CHANGED = "changed"
+BATCHES_AHEAD = 3
+MAX_THREADS = 16
+# Width over height of a crop, before the resize to a square that gives up the aspect anyway.
+CROP_ASPECT = (0.9, 1.1)
+
+Bytes = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
+
+# Shapes: B images of a batch, P side of the square in pixels.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Squares:
+    """How a file becomes a square: resized without its aspect, as the paper does (but antialiased).
+
+    Attributes
+    ----------
+    side_px
+        P.
+    resample
+        Pillow's number of the filter, as image processors of transformers write it.
+    crop_min
+        Smallest share of the area that a crop keeps; used in augmentation alone.
+    """
+
+    side_px: int
+    resample: int
+    crop_min: float = 1.0
+
+    def load(self, path: Path) -> Bytes:
+        """uint8 (P, P, 3), RGB.
+
+        Raises
+        ------
+        UnreadableImage
+            Missing, truncated, not an image.
+        """
+        return np.asarray(self._resize(read_image(path), None))
+
+    def load_augmented(self, path: Path, rng: np.random.Generator) -> Bytes:
+        """The same of a mild crop, mirrored every second time."""
+        image = read_image(path)
+        area = rng.uniform(self.crop_min, 1.0)
+        aspect = np.exp(rng.uniform(*np.log(CROP_ASPECT)))
+        width = image.width * min(1.0, float(np.sqrt(area * aspect)))
+        height = image.height * min(1.0, float(np.sqrt(area / aspect)))
+        left, top = rng.uniform(0.0, image.width - width), rng.uniform(0.0, image.height - height)
+        pixels = np.asarray(self._resize(image, (left, top, left + width, top + height)))
+        return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+
+    def _resize(self, image: Image.Image, box: tuple[float, float, float, float] | None) -> Image.Image:
+        size = (self.side_px, self.side_px)
+        return image.resize(size, Image.Resampling(self.resample), box=box)
+
+
+def default_threads() -> int:
+    """One for each processor that this process may use."""
+    return min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def find_left_out(images: Sequence[ImageRow], rows: IntArray, threads: int) -> tuple[LeftOut, ...]:
+    """Those of the rows whose file is missing, cannot be decoded, or is not the one with that digest; in their order.
+
+    Reads and decodes every file once: what a class weighs, and whether there is an image of it at all, must be known
+    before the first step.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(_problem, (images[row] for row in rows.tolist()))
+        return tuple(problem for problem in found if problem is not None)
+
+
+def _problem(row: ImageRow) -> LeftOut | None:
+    try:
+        raw = row.path.read_bytes()
+    except OSError as error:
+        reason = "missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+        return LeftOut(id=row.id, path=str(row.path), reason=reason, detail=error.strerror or "")
+    try:
+        read_image(raw)
+    except UnreadableImage as error:
+        return LeftOut(id=row.id, path=str(row.path), reason=error.reason, detail=error.detail)
+    if row.digest and digest(raw) != row.digest:
+        return LeftOut(id=row.id, path=str(row.path), reason=CHANGED, detail="other bytes than when it was read in")
+    return None
+
+
+def stream(
+    images: Sequence[ImageRow],
+    batches: Sequence[IntArray],
+    squares: Squares,
+    *,
+    threads: int,
+    chance: Callable[[int], np.random.Generator] | None = None,
+) -> Generator[tuple[IntArray, Bytes], None, None]:
+    """The batches in their order, each as (rows, uint8 (B, P, P, 3)); memory is that of a few batches.
+
+    Parameters
+    ----------
+    chance
+        Row → the generator of its augmentation; None: none.
+
+    Raises
+    ------
+    DataError
+        A file that could be read when the training began and now cannot.
+    """
+
+    def load(row: int) -> Bytes:
+        path = images[row].path
+        return squares.load(path) if chance is None else squares.load_augmented(path, chance(row))
+
+    waiting: deque[tuple[IntArray, list[Future[Bytes]]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for rows in batches:
+            waiting.append((rows, [pool.submit(load, row) for row in rows.tolist()]))
+            if len(waiting) > BATCHES_AHEAD:
+                yield _gather(*waiting.popleft())
+        while waiting:
+            yield _gather(*waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _gather(rows: IntArray, loading: list[Future[Bytes]]) -> tuple[IntArray, Bytes]:
+    try:
+        return rows, np.stack([future.result() for future in loading])
+    except UnreadableImage as error:
+        raise DataError(
+            f"{error}. It could be read when the training began; mend the file, then go on with --resume"
+        ) from error

@@ -1,0 +1,1 @@
+"""From texts to labelled images: a teacher's shares for every pair, the filter, the kept set."""
