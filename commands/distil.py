@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sentifuse.commands import distil_train, options
+from sentifuse.commands import distil_evaluate, distil_train, options
 from sentifuse.commands.output import Output, table
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def filter_command(
 
 
 app.command("train", epilog=distil_train.TRAIN_EXAMPLE)(distil_train.train)
+app.command("evaluate", epilog=distil_evaluate.EXAMPLE)(distil_evaluate.evaluate)
 app.command("features", epilog=distil_train.FEATURES_EXAMPLE)(distil_train.features)
 
 

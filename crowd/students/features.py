@@ -30,7 +30,7 @@ from sentifuse.extract.seen_images import read_seen
 from sentifuse.extract.students import CONFIG, PROCESSOR, WEIGHTS
 from sentifuse.fuse.seen import KEY as GOLD_SEEN
 
-__all__ = ["FeaturesRequest", "FeaturesSummary", "write_features"]
+__all__ = ["FeaturesRequest", "FeaturesSummary", "base_fingerprint", "write_features"]
 
 ENCODER = "crowd"
 NUMBERS = (CONFIG, WEIGHTS, PROCESSOR)  # what of a student's folder changes them
@@ -188,11 +188,11 @@ def _answers(
             device=request.device,
             batch_rows=request.batch_rows,
         )
-    reader = _base_reader(request, str(config.base["encoder"]), _base_fingerprint(student))
+    reader = _base_reader(request, str(config.base["encoder"]), base_fingerprint(student))
     return ProbeAnswers(folders, reader, str(config.base["field"]), request.dataset)
 
 
-def _base_fingerprint(student: StudentFolder) -> str:
+def base_fingerprint(student: StudentFolder) -> str:
     """Of the features that a probe was trained on; "" of a transformer.
 
     Raises
@@ -232,7 +232,7 @@ def _recipe(
         "version": VERSION,
         "students": {str(fold): _digest(path) for fold, path in folders.items()},
         "folds": digest_folds(fold_of),
-        "base": _base_fingerprint(student),
+        "base": base_fingerprint(student),
         # The guard against leaks reads these ids beside the recipe: another list must not meet an older one's set.
         "gold_seen": sha256("\n".join(gold_seen).encode()).hexdigest() if gold_seen else "",
         "precision": "float32",

@@ -74,18 +74,27 @@ class ProbeAnswers:
         self, feature_set: FeatureSet, fold: int, tasks: Sequence[Task], progress: Progress
     ) -> Iterator[StagedShard]:
         """One staged shard for each task, in order."""
-        config = read_student(self._folders[fold])
-        tensors = _read_tensors(self._folders[fold])
         for number, inputs in tasks:
-            ids = [row.id for row in inputs if self._reader.has_value(row.id)]
-            values: dict[str, dict[str, FloatArray]] = {}
-            embeddings = CachedEmbeddings(self._reader, self._field, ids)
-            every = np.arange(len(ids), dtype=np.int64)
-            for rows, shares, hidden in answer(config.head, tensors, config.temperature, embeddings, every):
-                for row, share, vector in zip(rows.tolist(), shares, hidden, strict=True):
-                    values[ids[row]] = {"probabilities": share, "embedding": vector}
+            values = self.values(fold, inputs)
             yield stage_shard(feature_set, number, [self._row(one, values.get(one.id)) for one in inputs])
             progress(len(inputs))
+
+    def values(self, fold: int, inputs: Sequence[RowInput]) -> dict[str, dict[str, FloatArray]]:
+        """id -> probabilities float32 (3,) and embedding float32 (W,), of the rows that have a vector."""
+        config = read_student(self._folders[fold])
+        tensors = _read_tensors(self._folders[fold])
+        ids = [row.id for row in inputs if self._reader.has_value(row.id)]
+        embeddings = CachedEmbeddings(self._reader, self._field, ids)
+        found: dict[str, dict[str, FloatArray]] = {}
+        every = np.arange(len(ids), dtype=np.int64)
+        for rows, shares, hidden in answer(config.head, tensors, config.temperature, embeddings, every):
+            for row, share, vector in zip(rows.tolist(), shares, hidden, strict=True):
+                found[ids[row]] = {"probabilities": share, "embedding": vector}
+        return found
+
+    def status(self, id_: str) -> str:
+        """Of the row that the vector was asked from."""
+        return self._reader.status(id_)
 
     def _row(self, one: RowInput, values: Mapping[str, FloatArray] | None) -> Row:
         if values is not None:

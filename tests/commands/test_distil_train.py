@@ -6,56 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from sentifuse import cli
 from sentifuse.cache.current import read_current
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.crowd.labels.kept import Kept, write_kept
-from sentifuse.crowd.labels.pseudo_labels import PseudoLabels, write_pseudo_labels
-from sentifuse.data.manifest import read_manifest
 from sentifuse.data.source import SENTIMENT
 
 Type = Callable[..., Any]
 N = 48
 SMALL = ("--set", "epochs=2", "--set", "batch_size=16", "--set", "width=8")
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Artefacts with 48 pairs of pictures unlike each other, their `context` features, and a kept set."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("pairs")
-    rows = ["id,image,text,label,image_label"]
-    for i in range(N):
-        pixels = np.random.default_rng(i).integers(0, 256, (6, 6, 3)).astype(np.uint8)
-        Image.fromarray(pixels).resize((48, 48), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg")
-        rows.append(f"{i},{i}.jpg,words number {i},{SENTIMENT[i % 3]},{SENTIMENT[i % 3]}")
-    (folder / "pairs.csv").write_text("\n".join(rows) + "\n")
-    artifacts = folder / "artifacts"
-    here = ["--artifacts", str(artifacts)]
-    table = ["--table", str(folder / "pairs.csv"), "--root", str(folder), "--image-label-column", "image_label"]
-    assert cli.run(["data", "prepare", "pairs", "--name", "shop", *table, *here]) == 0
-    words = ["extract", "--dataset", "shop", "--profile", "tiny", "--encoders", "context", "--device", "cpu"]
-    assert cli.run([*words, *here]) == 0
-    ids = read_manifest(artifacts / "datasets" / "shop").ids
-    classes = np.arange(N) % 3
-    shares = (np.eye(3)[classes] * 0.94 + 0.02).astype(np.float32)
-    nobody = np.zeros(N, dtype=bool)
-    labels = PseudoLabels(ids=ids, probabilities=shares, gold_seen=nobody, provenance={"teacher": "made up"})
-    write_pseudo_labels(artifacts, "shop", "default", labels)
-    kept = Kept(
-        ids=ids,
-        tweets=ids,
-        classes=classes,
-        probabilities=shares,
-        gold_seen=nobody,
-        split=tuple("val" if i % 7 == 0 else "train" for i in range(N)),
-        metadata={"labels": {"name": "default", "digest": labels.digest}},
-    )
-    write_kept(artifacts, "shop", "default", kept)
-    return artifacts
 
 
 def test_a_probe_is_trained_out_of_fold_and_its_features_are_current(pairs: Path, type_command: Type) -> None:
