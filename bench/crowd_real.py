@@ -47,6 +47,7 @@ FILTERS = {
     ".90-.90-.70": Thresholds(positive=0.90, neutral=0.90, negative=0.70),
 }
 GOLD = "gold"
+UNFILTERED = "student, filter off, balanced"
 RECIPES: Mapping[str, Mapping[str, Any]] = {"balanced": {}, "as they come": {"is_balanced": False}}
 # Beside the hard targets of filter "off": the teacher's shares, and images that count by its confidence.
 SOFTER: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
@@ -84,7 +85,9 @@ def main() -> None:
             for name, answers in measure_heads(arguments, seed).items():
                 pairs.setdefault(name, []).append(answers)
     document: dict[str, Any] = {"machine": clock.machine(), "dataset": arguments.dataset, "seeds": arguments.seeds}
-    document["images"] = tabulate("what people said of the images", images, groups, against=(MAJORITY, TEACHER))
+    document["images"] = tabulate(
+        "what people said of the images", images, groups, against=(MAJORITY, TEACHER, UNFILTERED)
+    )
     if pairs:
         document["features_of"] = arguments.features_of
         document["pairs"] = tabulate("labels of the pairs", pairs, groups, against=("logreg", "itin"))
@@ -181,7 +184,9 @@ def find_or_train(
     """A run of this benchmark, by the list that it keeps of them; trained if it is not there."""
     folder = arguments.artifacts / "bench" / "crowd_real" / "runs"
     folder.mkdir(parents=True, exist_ok=True)
-    note = folder / f"{arguments.dataset}-{seed}-{head}-{target}-{'-'.join(map(str, settings.values()))}.json"
+    reads_crowd = head == "crowd_linear" or "context" in settings
+    crowd = f"-by{list(FILTERS).index(arguments.features_of)}" if reads_crowd else ""
+    note = folder / f"{arguments.dataset}-{seed}-{head}-{target}-{'-'.join(map(str, settings.values()))}{crowd}.json"
     if note.is_file():
         return RunDirectory.open(Path(json.loads(note.read_text(encoding="utf-8"))["run"]))
     quick = {"epochs": 1} if arguments.quick and head != "logreg" and head != "crowd_linear" else {}
