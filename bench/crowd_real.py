@@ -110,10 +110,12 @@ def measure_students(arguments: argparse.Namespace, seed: int) -> dict[str, Pred
             write_filtered(request, kept, chosen, build_report(artifacts, chosen))
         for recipe, settings in RECIPES.items():
             say(f"seed {seed}, filter {which}, classes {recipe}: {len(read_kept(artifacts, dataset, kept).ids):,} kept")
-            material = {"label": "pseudo", "kept": kept}
-            names[f"student, filter {which}, {recipe}"] = make_student(
-                arguments, seed, kept, material, recipe, settings
-            )
+            row = f"student, filter {which}, {recipe}"
+            names[row] = make_student(arguments, seed, kept, {"kept": kept}, recipe, settings)
+    for recipe, (settings, more) in SOFTER.items():
+        kept = f"real-{seed}-0"
+        row = f"student, filter off, {recipe}"
+        names[row] = make_student(arguments, seed, kept, {"kept": kept, **more}, recipe, settings)
     for recipe, settings in RECIPES.items():
         stem = f"real-{seed}-{GOLD}"
         names[f"probe on people's labels, {recipe}"] = make_student(

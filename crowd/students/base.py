@@ -1,5 +1,6 @@
 """The model behind cached vectors: found again by digest, so that a probe's folder can hold it. Loads no network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,13 @@ def check_feature(encoder: str, field: str) -> None:
         raise ConfigError.unknown("vector of an image", f"{encoder}.{field}", known, where="--features")
 
 
-def find_base(reader: FeatureReader, field: str) -> ProbeBase:
+def find_base(reader: FeatureReader, field: str, *, search: Sequence[Path] = ()) -> ProbeBase:
     """The model that a reader's features were made with.
+
+    Parameters
+    ----------
+    search
+        Folders where a model of the same name is looked for, if it does not lie where it did.
 
     Raises
     ------
@@ -65,13 +71,13 @@ def find_base(reader: FeatureReader, field: str) -> ProbeBase:
             "one network. Take --features context.vector, or extract the crowd's with a network of its own"
         )
     try:
-        plan = _plan(reader)
+        plan = _plan(reader, search)
     except (SentifuseError, OSError) as error:
         return ProbeBase(config=_recorded(reader, field), model=None, problem=str(error))
     return ProbeBase(config=describe_base(plan), model=plan.backbone.model, problem="")
 
 
-def _plan(reader: FeatureReader) -> EncoderPlan:
+def _plan(reader: FeatureReader, search: Sequence[Path]) -> EncoderPlan:
     """The encoder with the very recipe of the features.
 
     Raises
@@ -79,7 +85,7 @@ def _plan(reader: FeatureReader) -> EncoderPlan:
     SentifuseError
         It cannot be had here.
     """
-    model = _locate(reader)
+    model = _locate(reader, search)
     entry = EncoderEntry(name=reader.encoder, model=model.source, settings=_table(reader.recipe.get("settings")))
     plan = describe_encoder(entry, model, precision="exact", device="cpu")
     # Vectors of half precision are close to those of full precision, which is what `extract` answers from.
@@ -107,7 +113,7 @@ def _recorded(reader: FeatureReader, field: str) -> dict[str, Any]:
     }
 
 
-def _locate(reader: FeatureReader) -> LocatedModel:
+def _locate(reader: FeatureReader, search: Sequence[Path]) -> LocatedModel:
     """The model with the digest of the recipe."""
     stored, described = _table(reader.recipe.get("model")), _table(reader.feature_set.details.get("model"))
     digest, architecture = stored.get("digest"), str(stored.get("architecture", ""))
@@ -119,9 +125,14 @@ def _locate(reader: FeatureReader) -> LocatedModel:
         found = next((model for model in made if model.digest == digest), None)
         if found is not None:
             return found
-    place = Path(str(path)) if path else None
-    if place is None or not place.exists():
-        raise ConfigError(f"the model of the features ({source or 'not recorded'}) is not here: {place or 'no path'}")
+    recorded = Path(str(path)) if path else None
+    places = [] if recorded is None else [recorded, *(folder / recorded.name for folder in search)]
+    place = next((place for place in places if place.exists()), None)
+    if place is None:
+        raise ConfigError(
+            f"the model of the features ({source or 'not recorded'}) is not here (looked at "
+            f"{', '.join(map(str, places)) or 'no path'}). `sentifuse weights add FILE` puts it there; then train again"
+        )
     if place.is_dir():
         model = read_folder(ModelSource(kind="path", name=str(place)), place)
     else:

@@ -24,6 +24,7 @@ from sentifuse.crowd.students.probe_recipe import ProbeRecipe
 from sentifuse.crowd.students.temperature import fit_temperature
 from sentifuse.crowd.targets import refuse_absent
 from sentifuse.extract.job import refuse_missing_root
+from sentifuse.extract.models.weights import weights_folder
 from sentifuse.extract.plan import list_inputs
 from sentifuse.fuse.features.requests import FieldRequest
 from sentifuse.fuse.features.samples import open_features, prove_features
@@ -104,7 +105,7 @@ class ProbeMaker:
         self._recipe, self._seed, self._dataset = recipe, seed, dataset
         self.material = material.without(find_unusable(self.reader, material.ids, material.digests, dataset))
         prove_features({self.encoder: self.reader}, self.material.ids)
-        base = find_base(self.reader, self.field)
+        base = find_base(self.reader, self.field, search=(weights_folder(artifacts),))
         self.base: ProbeBase | None = base
         self.about_base: Mapping[str, Any] = {**describe_feature_set(self.reader), "problem": base.problem}
         self._embeddings = CachedEmbeddings(self.reader, self.field, self.material.ids)

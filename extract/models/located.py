@@ -79,7 +79,7 @@ class LocatedModel:
         """What a person wants to know about the model beside the features; not part of the fingerprint."""
         return {
             "source": str(self.source),
-            "path": str(self.path) if self.path else None,
+            "path": str(self.path.absolute()) if self.path else None,
             "architecture": self.architecture,
             "digest": self.digest,
             "files": dict(self.files),

@@ -63,8 +63,12 @@ def test_a_folder_is_found_where_it_lay(tmp_path: Path, tiny_vit: Path) -> None:
     (place / "model.safetensors").write_bytes((place / "model.safetensors").read_bytes()[:-4])
     assert find_base(reader, "embedding").model is None
     shutil.rmtree(place)
+    shutil.copytree(tiny_vit, tmp_path / "weights" / "vit")
+    (tmp_path / "weights" / "vit" / "config.json").write_text(config.replace("{", labels, 1))
+    assert find_base(reader, "embedding", search=(tmp_path / "weights",)).problem == ""
     gone = find_base(reader, "embedding")
     assert "is not here" in gone.problem
+    assert "weights add" in gone.problem
     assert str(place) in gone.problem
     StudentConfig(kind="probe", head={"kind": "linear", "in": 4}, base=gone.config)  # what is known is still said
     gone.copy(tmp_path)
