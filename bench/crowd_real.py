@@ -105,7 +105,9 @@ def measure_students(arguments: argparse.Namespace, seed: int) -> dict[str, Pred
     for number, (which, thresholds) in enumerate(FILTERS.items()):
         kept = f"real-{seed}-{number}"
         if not kept_path(artifacts, dataset, kept).is_file():
-            request = FilterRequest(artifacts=artifacts, dataset=dataset, labels=labels, thresholds=thresholds)
+            request = FilterRequest(
+                artifacts=artifacts, dataset=dataset, labels=labels, thresholds=thresholds, dedup="none"
+            )
             chosen = choose(request)
             write_filtered(request, kept, chosen, build_report(artifacts, chosen))
         for recipe, settings in RECIPES.items():

@@ -81,5 +81,5 @@ def require_peft() -> Any:
     except ImportError as error:
         raise ResourceError(
             "--student lora: expected the package peft, found none. "
-            "Install the extra: pip install 'sentifuse[students]', or take --student full"
+            "Install the extra: pip install 'sentifuse[peft]', or take --student full"
         ) from error
