@@ -51,7 +51,12 @@ def benchmark(
     device: options.Device = "auto",
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images per forward pass.")] = 16,
     out: Annotated[
-        Path | None, typer.Option("--out", help="A new folder.", show_default="under artifacts/crowd/benchmarks")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="A new folder, or one where the same command was stopped.",
+            show_default="under artifacts/crowd/benchmarks",
+        ),
     ] = None,
     artifacts: options.Artifacts = options.ARTIFACTS,
     as_json: options.AsJson = False,
@@ -95,12 +100,14 @@ def benchmark(
 
 def _warn(document: dict[str, Any], output: Output) -> None:
     """What a person must not miss, on stderr."""
-    for entry in document["benchmarks"]:
+    from sentifuse.crowd.benchmarks.table import entries_of
+
+    for name, entry in entries_of(document):
         if entry["problems"]:
             named = ", ".join(f"{one['path']} ({one['status']})" for one in entry["problems"][:3])
-            output.note(f"{entry['name']}: {len(entry['problems'])} images without an answer: {named}", style="warning")
+            output.note(f"{name}: {len(entry['problems'])} images without an answer: {named}", style="warning")
         if entry["n_seen"]:
-            output.note(f"{entry['name']}: the model was trained on {entry['n_seen']} of its images", style="warning")
+            output.note(f"{name}: the model was trained on {entry['n_seen']} of its images", style="warning")
 
 
 def _published() -> tuple[dict[str, Any], list[str]]:

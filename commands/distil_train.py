@@ -82,6 +82,8 @@ def train(
     output = Output(as_json=as_json)
     if log not in (None, TENSORBOARD):
         raise ConfigError.unknown("log", str(log), (TENSORBOARD,), where="--log")
+    if fold is not None and protocol is None:
+        raise ConfigError(f"--fold {fold}: expected --protocol beside it, found none. Type: --protocol grouped-folds")
     chosen, why = dataset_or_last(artifacts, dataset)
     overrides = parse_assignments(settings or [])
     output.note(f"training a student ({student}, {preset} preset, seed {seed}) on {label} labels of {chosen} ({why})")
@@ -168,6 +170,15 @@ def features(
 
 
 def _announce(output: Output, material: "Material") -> None:
+    split = material.about.get("split")
+    if split is None:
+        output.note("split: the kept set's own two parts; no pair of the dataset is left out as a test")
+    else:
+        fold = f", fold {split['fold']}" if split["fold"] else ""
+        output.note(
+            f"split {split['protocol']}{fold}, seed {split['seed']}, rule {split['rule']} ({split['digest'][:12]}): its "
+            "test part is not learned from"
+        )
     for part, counts in material.counts().items():
         shares = ", ".join(f"{n:,} {name}" for name, n in counts.items())
         output.note(f"{part}: {sum(counts.values()):,} images ({shares})")

@@ -1,6 +1,7 @@
 """Groups of near-duplicate pairs: the same normalised text, or images whose perceptual hashes differ in few bits.
 
-Pairs are joined over any number of steps (connected components). Knows no labels and no splits.
+So are the images of one tweet, in a dataset of tweets. Pairs are joined over any number of steps (connected
+components). Knows no labels and no splits.
 """
 
 from collections import defaultdict
@@ -12,19 +13,24 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from sentifuse.data import files
+from sentifuse.data.card import FILE_NAME as CARD_NAME
+from sentifuse.data.card import read_card
 from sentifuse.data.image_hashes import FILE_NAME as HASHES_NAME
 from sentifuse.data.image_hashes import ensure_image_hashes
 from sentifuse.data.manifest import FILE_NAME as MANIFEST_NAME
 from sentifuse.data.manifest import prepare_hint, read_manifest
 from sentifuse.data.text import normalise
+from sentifuse.data.tweets import tweet_of
 
 FILE_NAME = "groups.parquet"
 VERSION = 1
 MAX_BITS = 4  # up to here pictures are the same to the eye; from 6 on they are often unrelated
 HASH_BITS = 64
+MANY_EDGES = 1 << 20  # that wait to be thinned out: 16 MiB
+TWEET_READERS = ("t4sa",)  # only their ids say which pairs are of one tweet: elsewhere 12-3 is a name like others
 COLUMNS = ("id", "group", "text_group", "image_group")
 
 Edges = np.ndarray[Any, np.dtype[np.int64]]  # (E, 2) positions of pairs that are near-duplicates
@@ -34,8 +40,8 @@ Edges = np.ndarray[Any, np.dtype[np.int64]]  # (E, 2) positions of pairs that ar
 class Groups:
     """Which pairs of a manifest belong together. A group is named by its smallest id, so a pair on its own by itself.
 
-    `group` joins by text or image; `text_group` and `image_group` by one of them alone. `n_hashed` pairs have an image
-    that could be decoded. `digest` changes with any of it.
+    `group` joins by text, image or tweet; `text_group` and `image_group` by one of them alone. `n_hashed` pairs have
+    an image that could be decoded. `digest` changes with any of it.
     """
 
     ids: tuple[str, ...]
@@ -55,7 +61,14 @@ def read_groups(dataset_dir: Path) -> dict[str, str]:
     return ensure_groups(dataset_dir).by_id()
 
 
-def ensure_groups(dataset_dir: Path, progress: Callable[[int, int], None] | None = None) -> Groups:
+def joins_tweets(dataset_dir: Path) -> bool:
+    """Whether the pairs of a prepared dataset are images of tweets, whose ids say which belong to one."""
+    return files.is_file(dataset_dir / CARD_NAME) and read_card(dataset_dir).reader in TWEET_READERS
+
+
+def ensure_groups(
+    dataset_dir: Path, progress: Callable[[int, int], None] | None = None, *, reader: str | None = None
+) -> Groups:
     """The groups of a prepared dataset, computed and kept when pairs or images are new.
 
     An image that is missing or cannot be decoded joins its pair to no other; so does a text without a word.
@@ -64,6 +77,8 @@ def ensure_groups(dataset_dir: Path, progress: Callable[[int, int], None] | None
     ----------
     progress
         Called with (images hashed, images to hash), if there are any.
+    reader
+        Of the dataset, while its card is not there yet; None: as the card says.
 
     Raises
     ------
@@ -73,15 +88,18 @@ def ensure_groups(dataset_dir: Path, progress: Callable[[int, int], None] | None
     manifest = read_manifest(dataset_dir)
     hashes = ensure_image_hashes(dataset_dir, manifest, progress)
     path = dataset_dir / FILE_NAME
-    expected = {"version": VERSION, "max_bits": MAX_BITS, "inputs": _inputs_digest(dataset_dir)}
+    has_tweets = joins_tweets(dataset_dir) if reader is None else reader in TWEET_READERS
+    expected: dict[str, Any] = {"version": VERSION, "max_bits": MAX_BITS, "inputs": _inputs_digest(dataset_dir)}
+    expected |= {"has_tweets": True} if has_tweets else {}
     if files.is_file(path):
         columns, metadata = files.read_table(path, COLUMNS, hint=prepare_hint(dataset_dir))
-        if {key: metadata.get(key) for key in expected} == expected:
+        if {key: metadata.get(key) for key in ("has_tweets", *expected)} == {"has_tweets": None, **expected}:
             return _groups(columns, metadata)
     values = [hashes.get(pair.image_digest) if pair.image_digest else None for pair in manifest.pairs]
     text_edges = same_keys([normalise(pair.text) for pair in manifest.pairs])
     image_edges = near_hashes(values, MAX_BITS)
-    edges = {"group": [text_edges, image_edges], "text_group": [text_edges], "image_group": [image_edges]}
+    tweet_edges = [same_keys([tweet_of(id_) for id_ in manifest.ids])] if has_tweets else []
+    edges = {"group": [text_edges, image_edges, *tweet_edges], "text_group": [text_edges], "image_group": [image_edges]}
     columns = {"id": list(manifest.ids)} | {name: name_components(manifest.ids, edges[name]) for name in COLUMNS[1:]}
     rows = sorted(zip(*columns.values(), strict=True))
     metadata = expected | {
@@ -113,8 +131,8 @@ def same_keys(keys: Sequence[str]) -> Edges:
 def near_hashes(hashes: Sequence[int | None], max_bits: int) -> Edges:
     """Edges that join all positions whose 64-bit hashes differ in at most `max_bits` bits; None is near to nothing.
 
-    Equal hashes are joined in a star, different ones pair by pair. Hashes that differ in m bits at most are equal in
-    at least one of m + 1 bands of bits, so only those of one band value are compared: in vectors, never N x N.
+    Joined over any number of steps, that is: each edge is between near hashes, but of a family of many not every near
+    pair has one (`near_values` gives them all). Equal hashes are joined in a star.
 
     >>> near_hashes([0, None, 0b111, 0, 1 << 63], max_bits=1).tolist()
     [[0, 3], [0, 4]]
@@ -123,14 +141,25 @@ def near_hashes(hashes: Sequence[int | None], max_bits: int) -> Edges:
     known = np.array([value for value in hashes if value is not None], dtype=np.uint64)
     values, first, inverse = np.unique(known, return_index=True, return_inverse=True)
     equal = np.stack([first[inverse], np.arange(len(known))], axis=1)
-    found = [equal[equal[:, 0] != equal[:, 1]]]
-    found += [first[pairs] for pairs in _near_values(values, max_bits)]
-    edges: Edges = places[np.unique(np.sort(np.concatenate(found), axis=1), axis=0)].reshape(-1, 2)
-    return edges
+    found, waiting, n_waiting = np.empty((0, 2), dtype=np.int64), [], 0
+    for pairs in near_values(values, max_bits):
+        waiting.append(pairs)
+        n_waiting += len(pairs)
+        if n_waiting > max(len(values), MANY_EDGES):
+            found, waiting, n_waiting = join_with_few(np.concatenate([found, *waiting]), len(values)), [], 0
+    found = join_with_few(np.concatenate([found, *waiting]), len(values))
+    edges = np.sort(np.concatenate([equal[equal[:, 0] != equal[:, 1]], first[found]]), axis=1)
+    # One number an edge: numpy sorts rows slowly.
+    numbers = np.unique(edges[:, 0] * len(known) + edges[:, 1])
+    return places[np.stack(np.divmod(numbers, max(1, len(known))), axis=1)]
 
 
-def _near_values(values: np.ndarray[Any, np.dtype[np.uint64]], max_bits: int) -> Iterable[Edges]:
-    """Pairs of positions of distinct hashes that are near, band by band; a pair may come more than once."""
+def near_values(values: np.ndarray[Any, np.dtype[np.uint64]], max_bits: int) -> Iterable[Edges]:
+    """All pairs of positions of distinct hashes that differ in at most `max_bits` bits, some at a time.
+
+    Such hashes are equal in at least one of max_bits + 1 bands of bits, so only those of one band value are compared:
+    in vectors, never N x N. A pair comes once for every band that it shares.
+    """
     limits = np.linspace(0, HASH_BITS, max_bits + 2).astype(np.uint64)
     for low, high in pairwise(limits):
         band = (values >> low) & np.uint64((1 << int(high - low)) - 1)
@@ -145,6 +174,19 @@ def _near_values(values: np.ndarray[Any, np.dtype[np.uint64]], max_bits: int) ->
             near = here[np.bitwise_count(ordered[here] ^ ordered[here + step]) <= max_bits]
             yield np.stack([order[near], order[near + step]], axis=1)
             step += 1
+
+
+def join_with_few(edges: Edges, n: int) -> Edges:
+    """Fewer than `n` of these edges that join the same of `n` positions: a family of k has up to k² / 2 of them.
+
+    >>> len(join_with_few(np.array([[0, 1], [0, 2], [1, 2], [1, 2]]), 3))
+    2
+    """
+    if len(edges) < n:
+        return edges
+    graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
+    tree = minimum_spanning_tree(graph).tocoo()
+    return np.stack([tree.row, tree.col], axis=1).astype(np.int64)
 
 
 def name_components(ids: Sequence[str], edges: Sequence[Edges]) -> list[str]:

@@ -18,7 +18,7 @@ from sentifuse import ConfigError, DataError, __version__
 from sentifuse.data import files
 from sentifuse.data.card import FILE_NAME as CARD_NAME
 from sentifuse.data.card import Card, read_card, write_card
-from sentifuse.data.groups import ensure_groups
+from sentifuse.data.groups import Groups, ensure_groups
 from sentifuse.data.labels import RULES, Labels, compute_labels, write_annotations
 from sentifuse.data.manifest import FILE_NAME as MANIFEST_NAME
 from sentifuse.data.manifest import (
@@ -140,8 +140,8 @@ def prepare(
     labels = compute_labels(folder, rule, source.classes)
     write_given(folder, {pair.id: pair.split for pair in source.pairs if pair.split})
     refused = _keep_lists(folder, published, manifest, labels, allow_missing=allow_missing)
-    ensure_groups(folder, hash_progress)
-    protocols, notes = _write_splits(folder, labels, manifest, seed=seed, k=folds)
+    groups = ensure_groups(folder, hash_progress, reader=reader_name)
+    protocols, notes = _write_splits(folder, labels, manifest, groups, seed=seed, k=folds)
 
     bad_pairs = _unreadable_pairs(manifest)
     failures = [problem for problem in source.problems if problem.is_failure] + bad_pairs
@@ -194,12 +194,11 @@ def _keep_lists(
 
 
 def _write_splits(
-    folder: Path, labels: Labels, manifest: Manifest, *, seed: int, k: int
+    folder: Path, labels: Labels, manifest: Manifest, groups: Groups, *, seed: int, k: int
 ) -> tuple[dict[str, Any], list[Problem]]:
     """The splits of all protocols there are, as the card describes them; and what is odd about them."""
     protocols: dict[str, Any] = {}
     problems: list[Problem] = []
-    groups = ensure_groups(folder)
     for protocol in available_protocols(folder):
         entry: dict[str, Any] = {}
         unusable = ""

@@ -14,9 +14,11 @@ from sentifuse.cache.featureset import open_feature_set
 from sentifuse.cache.fingerprint import fingerprint
 from sentifuse.cache.journal import read_index
 from sentifuse.cache.shard import read_layout
+from sentifuse.data.image_hashes import read_image_hashes
 from sentifuse.data.manifest import Manifest, read_manifest
 from sentifuse.data.prepare import dataset_dir
 from sentifuse.extract.encoder import EncoderPlan, describe_encoder
+from sentifuse.extract.gold_seen import add_gold_seen
 from sentifuse.extract.models.located import LocatedModel
 from sentifuse.extract.models.weights import find_models, weights_folder
 from sentifuse.extract.plan import Plan, RowInput, list_inputs, plan_shards
@@ -116,15 +118,22 @@ def resolve(request: ExtractRequest) -> Job:
         skip_missing=request.skip_missing,
     )
     for model in found.models.values():
-        _refuse_students_own_images(model, manifest, request.dataset)
+        _refuse_students_own_images(model, manifest, request)
     # In exact precision the device changes no recipe; asking for it costs three seconds of importing torch.
     devices = () if request.precision == "exact" else find_devices(request.device)
     jobs = {
         entry.name: _encoder_job(
             request,
             manifest,
-            describe_encoder(
-                entry, found.models[entry.name], precision=request.precision, device=devices[0] if devices else "cpu"
+            add_gold_seen(
+                describe_encoder(
+                    entry,
+                    found.models[entry.name],
+                    precision=request.precision,
+                    device=devices[0] if devices else "cpu",
+                ),
+                manifest,
+                request.dataset,
             ),
         )
         for entry in entries
@@ -175,9 +184,12 @@ def refuse_missing_root(dataset: str, root: Path, rows: Iterable[RowInput]) -> N
         )
 
 
-def _refuse_students_own_images(model: LocatedModel, manifest: Manifest, dataset: str) -> None:
+def _refuse_students_own_images(model: LocatedModel, manifest: Manifest, request: ExtractRequest) -> None:
     if model.architecture == MODEL_TYPE and model.path is not None:
-        refuse_seen(model.path, {pair.id: pair.image_digest for pair in manifest.pairs}, dataset)
+        digests = {pair.id: pair.image_digest for pair in manifest.pairs}
+        # `data prepare` keeps the hashes; an image that it could not read is known by its bytes and id alone.
+        hashes = read_image_hashes(dataset_dir(request.artifacts, request.dataset))
+        refuse_seen(model.path, digests, request.dataset, hashes)
 
 
 def _stored(directory: Path) -> tuple[dict[str, tuple[str, str]], frozenset[int]]:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentifuse import ConfigError
-from sentifuse.cache.files import sha256_of
+from sentifuse import ConfigError, ResourceError
+from sentifuse.cache.files import fsync_directory, sha256_of
 from sentifuse.extract.errors import ModelMismatch
 from sentifuse.extract.keras_h5 import KerasLayer, open_keras
 from sentifuse.extract.keras_names import VARIANTS, Variant, by_meaning, find_variant, hidden_width, read_tensors
@@ -211,11 +211,31 @@ def _put(target: Path, parts: StudentParts, *, overwrite: bool) -> tuple[str, bo
                 raise ConfigError(
                     f"{target}: something else of this name is there; --force replaces a student, --to names another"
                 )
-            shutil.rmtree(target)
-        temporary.rename(target)
+        _replace(target, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return digest, True
+
+
+def _replace(target: Path, new: Path) -> None:
+    """Put a folder in the place of another, which goes when the new one lies there and not before."""
+    old = target.with_name(f".{target.name}.old-{uuid.uuid4().hex}")
+    try:
+        if target.exists():
+            target.rename(old)
+        try:
+            new.rename(target)
+        except BaseException:  # Ctrl-C too
+            if old.exists():
+                old.rename(target)
+            raise
+        fsync_directory(target.parent)
+    except OSError as error:
+        raise ResourceError(
+            f"{target}: cannot be written ({error}); what was there before is untouched. Mend the rights or name "
+            "another with --to"
+        ) from error
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_student(folder: Path) -> bool:

@@ -27,6 +27,7 @@ from sentifuse.data.manifest import Manifest, read_manifest
 from sentifuse.data.prepare import dataset_dir
 from sentifuse.extract.encoder import Encoder, EncoderPlan, describe_encoder
 from sentifuse.extract.encoders import ENCODERS, encoder_inputs
+from sentifuse.extract.gold_seen import add_gold_seen
 from sentifuse.extract.job import ExtractRequest, find_devices, refuse_missing_root, resolve
 from sentifuse.extract.lanes import core_count
 from sentifuse.extract.models.weights import find_models, weights_folder
@@ -235,7 +236,8 @@ def _plan(request: ExtractRequest, encoder: str) -> EncoderPlan:
     search = (*request.weights, weights_folder(request.artifacts))
     found = find_models(request.profile, [entry], search=search, is_offline=request.is_offline)
     device = "cpu" if request.precision == "exact" else find_devices(request.device)[0]
-    return describe_encoder(entry, found.models[encoder], precision=request.precision, device=device)
+    plan = describe_encoder(entry, found.models[encoder], precision=request.precision, device=device)
+    return add_gold_seen(plan, read_manifest(dataset_dir(request.artifacts, request.dataset)), request.dataset)
 
 
 def _refuse_other_recipe(feature_set: FeatureSet, plan: EncoderPlan, request: ExtractRequest) -> None:

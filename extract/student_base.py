@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from sentifuse import ConfigError
+from sentifuse.data.files import is_file, read_json, write_json
 from sentifuse.extract.encoder import Encoder, EncoderPlan
 from sentifuse.extract.encoders import encoder_class
 from sentifuse.extract.errors import ModelMismatch
+from sentifuse.extract.gold_seen import ELSEWHERE, read_gold_seen
 from sentifuse.extract.models.located import LocatedModel, read_base, read_file_model, read_folder
 from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.seen_images import HELD_OUT, HINT, STUDENT, find_home, read_seen, write_seen
 from sentifuse.extract.settings import all_settings, read_settings
 from sentifuse.extract.students import BASE_FIELDS, MODEL_TYPE, StudentConfig, read_student
 
@@ -62,6 +65,16 @@ def copy_base(model: LocatedModel, folder: Path) -> None:
         for file in sorted(path.iterdir()):
             if file.is_file() and (file.name in wanted or file.suffix in COMPANION_SUFFIXES):
                 shutil.copyfile(file, folder / file.name)
+        if find_home(path)[1]:
+            _tell_what_is_known(path, folder)
+
+
+def _tell_what_is_known(path: Path, folder: Path) -> None:
+    """The student of a fold leaves its folder behind, which alone says what it saw and what its teacher knew."""
+    write_seen(folder, read_seen(path))
+    document = read_json(folder / STUDENT, hint=HINT) if is_file(folder / STUDENT) else {}
+    document.pop(HELD_OUT, None)
+    write_json(folder / STUDENT, document | {ELSEWHERE: read_gold_seen(path)})
 
 
 def build_base(folder: Path, student: StudentConfig, precision: str, device: str) -> Encoder:

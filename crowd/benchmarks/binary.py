@@ -86,7 +86,7 @@ def score_binary(is_positive: BoolArray, probabilities: FloatArray) -> dict[str,
         n, majority (class, share: what answering always the same gives on these images), accuracy, f1_macro,
         recall: class → share (None where no image has the class), auroc of p_pos / (p_pos + p_neg) (None where a class
         has no image), ece and ece_if_calibrated of these two shares, neutral_share: of images whose greatest of three
-        is neutral, alone.
+        is neutral; of equal ones the first counts, as in `distil filter`.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def score_binary(is_positive: BoolArray, probabilities: FloatArray) -> dict[str,
         "auroc": found["auroc"],
         "ece": found["ece"],
         "ece_if_calibrated": found["ece_if_calibrated"],
-        "neutral_share": float((probabilities[:, NEUTRAL] > probabilities[:, [NEGATIVE, POSITIVE]].max(1)).mean()),
+        "neutral_share": float((probabilities.argmax(1) == NEUTRAL).mean()),
     }
 
 

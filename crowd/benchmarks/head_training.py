@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from sentifuse import TrainingError
-from sentifuse.crowd.finetune.optimiser import KERAS_EPSILON
 from sentifuse.crowd.finetune.recipe import FinetuneRecipe
 from sentifuse.crowd.finetune.request import check_parts
-from sentifuse.crowd.scores import score
+from sentifuse.crowd.finetune.schedule import Plan
+from sentifuse.crowd.scores import is_better, score
+from sentifuse.crowd.steps import decay_apart, make_optimiser
 from sentifuse.crowd.targets import Targets, row_losses, row_weights, smooth_targets, to_tensor
 
 __all__ = ["Learned", "answer_by_head", "train_head"]
@@ -47,8 +48,7 @@ def train_head(
 ) -> Learned:
     """Train `head`, (B, D) → (logits (B, K), hidden), where it stands; it is changed.
 
-    With `trains_without_neutral` the softmax is one of two: the neutral logit counts as -∞. Of validations that are
-    equally good the first counts.
+    With `trains_without_neutral` the softmax is one of two: the neutral logit counts as -∞.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ class _Run:
         seed: int,
     ) -> None:
         self.head, self.vectors, self.classes, self.recipe = head, torch.from_numpy(vectors), classes, recipe
-        self.train_rows, self.val_rows, self.seed = train_rows, val_rows, seed
+        self.val_rows = val_rows
+        self.plan = Plan(recipe=recipe, train_rows=train_rows, seed=seed)
         self.hard = to_tensor(smooth_targets(classes, recipe.label_smoothing))
         self.weights = to_tensor(row_weights(Targets(classes=classes), train_rows, is_balanced=recipe.is_balanced))
         self.best: dict[str, Any] = {}
@@ -101,22 +102,21 @@ class _Run:
     def learn(self) -> Learned:
         recipe = self.recipe
         self.head.requires_grad_(True)
-        optimiser = self._optimiser()
-        epochs = recipe.head_epochs + recipe.epochs
-        for epoch in range(1, epochs + 1):
-            order = self.train_rows
-            if recipe.is_shuffled:
-                order = np.random.default_rng((self.seed, epoch)).permutation(order)
-            starts = range(0, len(order), recipe.batch_size)
-            for start in starts:
-                self._take_step(optimiser, order[start : start + recipe.batch_size], epoch)
-                is_last = start == starts[-1]
+        groups = decay_apart(self.head.parameters(), recipe.weight_decay)
+        optimiser = make_optimiser(recipe.optimiser, groups, recipe.head_learning_rate)
+        while self.step < self.plan.steps:
+            epoch = self.plan.epoch_of(self.step)
+            for rows in self.plan.rows_from(self.step):
+                is_last = self.plan.is_epoch_end(self.step)
+                self._take_step(optimiser, rows, epoch)
                 if is_last or (recipe.validate_every and self.step % recipe.validate_every == 0):
                     self._validate(epoch, is_end=is_last)
         self.head.load_state_dict(self.state)
         return Learned(head=self.head.requires_grad_(False).eval(), best=self.best)
 
     def _take_step(self, optimiser: torch.optim.Optimizer, rows: IntArray, epoch: int) -> None:
+        for group in optimiser.param_groups:
+            group["lr"] = self.recipe.head_learning_rate * self.plan.factor(self.step)
         self.head.train()
         logits = self.head(self.vectors[rows])[0]
         losses = row_losses(logits, self.hard[rows], without_neutral=self.recipe.trains_without_neutral)
@@ -129,6 +129,8 @@ class _Run:
             )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+        if self.recipe.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.recipe.gradient_clip)
         optimiser.step()
         self.step += 1
 
@@ -145,20 +147,7 @@ class _Run:
                 logits = self.head(self.vectors[self.val_rows])[0].numpy()
             classes = self.classes[self.val_rows]
             found |= score(logits, classes, without_neutral=self.recipe.scores_without_neutral)
-            if self.best and found[f"val_{select}"] <= self.best[f"val_{select}"]:
+            if not is_better(found, self.best, select):
                 return
         self.best = found
         self.state = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
-
-    def _optimiser(self) -> torch.optim.Optimizer:
-        recipe, weights = self.recipe, list(self.head.parameters())
-        matrices = [value for value in weights if value.ndim > 1]
-        others = [value for value in weights if value.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        rate = recipe.head_learning_rate
-        if recipe.optimiser == "radam":
-            return torch.optim.RAdam(groups, lr=rate, eps=KERAS_EPSILON, decoupled_weight_decay=True)
-        return torch.optim.AdamW(groups, lr=rate)

@@ -31,6 +31,7 @@ from sentifuse.crowd.students.rows import ProbeAnswers
 from sentifuse.data import files
 from sentifuse.data.card import read_card
 from sentifuse.data.groups import read_groups
+from sentifuse.data.image_hashes import read_image_hashes
 from sentifuse.data.labels import read_labels
 from sentifuse.data.manifest import read_manifest
 from sentifuse.data.prepare import dataset_dir
@@ -38,8 +39,9 @@ from sentifuse.data.protocols import GROUPED
 from sentifuse.data.splits import SplitFacts, read_split, read_split_facts
 from sentifuse.extract.devices import resolve_devices
 from sentifuse.extract.encoders.sentiment_classes import CLASSES
+from sentifuse.extract.gold_seen import read_gold_seen, resolve
 from sentifuse.extract.plan import RowInput, list_inputs
-from sentifuse.extract.seen_images import read_seen
+from sentifuse.extract.seen_images import match_seen, read_seen
 from sentifuse.fuse.comparison.measured import take
 from sentifuse.fuse.evaluate import measure
 from sentifuse.fuse.measure.paired import Comparison, compare_predictions, correct, verdict
@@ -50,7 +52,7 @@ __all__ = ["MAJORITY", "TEACHER", "EvaluateRequest", "evaluate_students", "read_
 SPLITS = ("test", "val")
 TEACHER = "the teacher's labels"
 MAJORITY = "most frequent class"
-SEEN = "seen in training"  # the image of another pair, byte for byte
+SEEN = "seen in training"  # the image of another pair, or nearly
 SHOWN_IDS = 5
 JSON_FILE = "evaluation.json"
 
@@ -90,6 +92,7 @@ class _Part:
     labels: Mapping[str, int]
     prior: npt.NDArray[np.float32]  # (3,) shares of the classes in the training part
     root: Path
+    hashes: Mapping[str, int | None]  # perceptual, by the image's digest
     groups: Mapping[str, str] | None
 
     def predictions(self, shares: Mapping[str, npt.NDArray[np.float32]]) -> Predictions:
@@ -204,6 +207,7 @@ def _read_part(request: EvaluateRequest) -> _Part:
         labels={pair.id: CLASSES.index(gold[pair.id]) for pair in own},
         prior=np.array([trained[name] / trained.total() for name in CLASSES], dtype=np.float32),
         root=manifest.root,
+        hashes=read_image_hashes(folder),
         groups=read_groups(folder) if facts.protocol in GROUPED else None,
     )
 
@@ -212,10 +216,8 @@ def _refuse_known(student: StudentFolder, part: _Part, request: EvaluateRequest)
     """A student that was trained on pairs of the part, or whose teacher knows their labels, is not measured by them."""
     ids = {pair.id for pair in part.pairs}
     trained = [one.id for one in read_seen(student.path) if one.dataset == request.dataset and one.id in ids]
-    known: Mapping[str, str] = student.document.get("gold_seen", {})
-    is_home = student.document.get("trained_on", {}).get("dataset") == request.dataset
-    digests = {digest for digest in known.values() if digest}
-    told = [pair.id for pair in part.pairs if (is_home and pair.id in known) or pair.image_digest in digests]
+    digests = {pair.id: pair.image_digest for pair in part.pairs}
+    told = [id_ for id_ in resolve(read_gold_seen(student.path), request.dataset, digests) if id_ in ids]
     # A validation part may be what a teacher was chosen by; that is said, not refused.
     for found, what in (
         (trained, "was trained on"),
@@ -232,12 +234,13 @@ def _refuse_known(student: StudentFolder, part: _Part, request: EvaluateRequest)
 def _answer(
     request: EvaluateRequest, student: StudentFolder, part: _Part, progress: Callable[[int], None]
 ) -> tuple[Predictions, dict[str, str]]:
-    seen = {image.image_digest for image in read_seen(student.path)}
+    digests = {pair.id: pair.image_digest for pair in part.pairs}
+    seen = match_seen(read_seen(student.path), digests, request.dataset, part.hashes)
     excluded: dict[str, str] = {}
     for pair in part.pairs:
         if not pair.image_digest:
             excluded[pair.id] = f"image: {pair.status}"
-        elif pair.image_digest in seen:
+        elif pair.id in seen:
             excluded[pair.id] = SEEN
     asked = [pair for pair in part.pairs if pair.id not in excluded]
     probe = _cached_probe(request, student, asked)

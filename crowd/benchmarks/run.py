@@ -1,6 +1,7 @@
 """One benchmarking: lists read, images answered, protocols run, everything written to a folder of its own.
 
-What can be refused is refused before any weight is loaded. Nothing is lost: images in = answers + statuses.
+What can be refused is refused before any weight is loaded. Nothing is lost: images in = answers + statuses, and the
+same command with the same folder goes on behind what was done.
 """
 
 import secrets
@@ -21,8 +22,11 @@ from sentifuse.crowd.benchmarks.five_fold import run_five_fold, split_folds
 from sentifuse.crowd.benchmarks.model import BenchmarkedModel, find_model
 from sentifuse.crowd.benchmarks.predictions import write_predictions
 from sentifuse.crowd.benchmarks.published import read_published
+from sentifuse.crowd.benchmarks.record import JSON_FILE, Record, refuse_other_content
 from sentifuse.crowd.benchmarks.table import grids_of
 from sentifuse.crowd.benchmarks.tasks import Trainer
+from sentifuse.crowd.finetune.checkpoints import plain
+from sentifuse.crowd.folder_lock import only_here
 from sentifuse.data import files
 from sentifuse.data.benchmarks import BENCHMARKS, Benchmark, fi_part, read_benchmark
 from sentifuse.fuse.tables import to_latex, to_markdown
@@ -30,7 +34,6 @@ from sentifuse.fuse.tables import to_latex, to_markdown
 __all__ = ["BenchmarkRequest", "run_benchmarks"]
 
 FI = "FI"
-JSON_FILE = "benchmark.json"
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -49,7 +52,7 @@ class BenchmarkRequest:
     overrides
         Settings of the protocols' fine-tuning over their presets.
     out
-        A new folder; None: below `artifacts/crowd/benchmarks`.
+        A new folder, or one where the same benchmarking was stopped; None: a new one below artifacts/crowd/benchmarks.
     """
 
     artifacts: Path
@@ -85,7 +88,9 @@ def run_benchmarks(
     Raises
     ------
     ConfigError
-        Unknown benchmarks or settings, nothing asked for, a folder that holds something.
+        Unknown benchmarks or settings, nothing asked for, a folder that holds something else.
+    Locked
+        Another process is at this benchmarking.
     DataError
         A list is missing or damaged, no image of it can be read, a class has too few images for five folds.
     ResourceError
@@ -102,29 +107,61 @@ def run_benchmarks(
     splits = {k: _read_split(request.root, k) for k in FI_SPLITS} if request.with_fi_splits else {}
     device = _device(request.device)
     model = find_model(request.artifacts, request.model, labels=request.labels, device=device)
-    trainer = _trainer(request, model, out, device) if folded or splits else None
-    out.mkdir(parents=True, exist_ok=True)
-    document: dict[str, Any] = {
+    trainer = _trainer(request, model, out, device, note) if folded or splits else None
+    empty = {
         "model": model.to_json(),
         "device": device,
         "batch_rows": request.batch_rows,
         "root": str(request.root),
         "made": {"sentifuse": sentifuse.__version__, "at": datetime.now(UTC).isoformat(timespec="seconds")},
         "command": list(request.command),
-        "benchmarks": _answer_all(request, benchmarks, model, device, out, progress),
+        "benchmarks": [],
         "five_fold": [],
         "fi_splits": None,
         "published": read_published().to_json(),
     }
     if trainer is not None:
-        document["fine_tuning"] = {"seed": request.seed, "overrides": dict(request.overrides)}
-        for name in folded:
-            document["five_fold"].append(_fold(request, benchmarks[name], model, trainer, out, progress))
-        if splits:
-            document["fi_splits"] = _run_splits(request, splits, model, trainer, out, progress)
+        empty["fine_tuning"] = {"seed": request.seed, "overrides": dict(request.overrides)}
+    with only_here(out):
+        identity = _identity(request, benchmarks, splits, model)
+        record = Record(out, identity, empty, lambda document: _write(out, document))
+        note(f"{'going on in' if record.is_begun else 'writing to'} {out}; if this is stopped, --out {out} goes on")
+        _answer_all(request, benchmarks, model, device, record, progress)
+        if trainer is not None:
+            kept = record.kept(trainer)
+            for name in [name for name in folded if name not in record.names("five_fold")]:
+                record.add("five_fold", _fold(request, benchmarks[name], model, kept, out, progress))
+            if splits and record.document["fi_splits"] is None:
+                record.put("fi_splits", _run_splits(request, splits, model, kept, out, progress))
+        record.complete()
     for name in sorted(set(request.names) - set(folded)) if request.with_five_fold else ():
         note(f"{name}: no five folds; it has splits of its own (--fi-splits)")
-    return _write(out, document)
+    return record.document | {"files": {what: str(path) for what, path in _files(out).items()}}
+
+
+def _identity(
+    request: BenchmarkRequest,
+    benchmarks: Mapping[str, Benchmark],
+    splits: Mapping[int, Mapping[str, Benchmark]],
+    model: BenchmarkedModel,
+) -> dict[str, Any]:
+    """What fixes the numbers; device and batches change rounding alone."""
+    lists = {**benchmarks, **{part.name: part for parts in splits.values() for part in parts.values()}}
+    found = {
+        "model": model.plan.backbone.model.digest,
+        "labels": list(request.labels),
+        "lists": {name: _list_digest(lists[name]) for name in sorted(lists)},
+        "five_fold": request.with_five_fold,
+        "seed": request.seed,
+        "settings": {key: str(value) for key, value in request.overrides.items() if key != "micro_batch"},
+    }
+    identity: dict[str, Any] = plain(found)
+    return identity
+
+
+def _list_digest(benchmark: Benchmark) -> str:
+    lines = [f"{path},{int(flag)}\n" for path, flag in zip(benchmark.paths, benchmark.is_positive, strict=True)]
+    return files.digest("".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def _check(request: BenchmarkRequest) -> None:
@@ -149,8 +186,7 @@ def _choose_out(request: BenchmarkRequest) -> Path:
         out = request.artifacts / "crowd" / "benchmarks" / name
     else:
         out = request.out
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"--out {out}: expected a new or an empty folder, found something there. Name another")
+        refuse_other_content(out)
     files.check_writable(out, hint=hint)
     return out
 
@@ -161,10 +197,27 @@ def _device(asked: str) -> str:
     return resolve_devices(asked)[0]
 
 
-def _trainer(request: BenchmarkRequest, model: BenchmarkedModel, out: Path, device: str) -> Trainer:
+def _trainer(
+    request: BenchmarkRequest, model: BenchmarkedModel, out: Path, device: str, note: Callable[[str], None]
+) -> Trainer:
     from sentifuse.crowd.benchmarks.trainers import make_trainer
 
-    return make_trainer(model, work=out, overrides=request.overrides, device=device, batch_rows=request.batch_rows)
+    return make_trainer(
+        model,
+        work=out,
+        overrides=request.overrides,
+        device=device,
+        batch_rows=request.batch_rows,
+        report=lambda name, row: note(_told(name, row)),
+    )
+
+
+def _told(name: str, row: Mapping[str, Any]) -> str:
+    """A row of a fine-tuning's logs as a line for a person."""
+    if "val_loss" not in row:  # of steps.csv
+        return f"{name}: step {row['step']}, loss {row['loss']:.4f}, {row['images_per_s']} images/s"
+    accuracy = "" if row["val_accuracy"] is None else f", validation accuracy {row['val_accuracy']:.4f}"
+    return f"{name}: pass {row['epoch']}, loss {row['train_loss']:.4f}{accuracy}, {row['seconds']:.0f} s"
 
 
 def _answer_all(
@@ -172,14 +225,14 @@ def _answer_all(
     benchmarks: Mapping[str, Benchmark],
     model: BenchmarkedModel,
     device: str,
-    out: Path,
+    record: Record,
     progress: Progress,
-) -> list[dict[str, Any]]:
-    if not benchmarks:
-        return []
+) -> None:
+    open_ = {name: benchmark for name, benchmark in benchmarks.items() if name not in record.names("benchmarks")}
+    if not open_:
+        return
     encoder = model.plan.build(device=device, share={})
-    found = []
-    for name, benchmark in benchmarks.items():
+    for name, benchmark in open_.items():
         with progress(name, len(benchmark.images), "images") as advance:
             answers = answer_images(
                 encoder,
@@ -187,14 +240,11 @@ def _answer_all(
                 batch_rows=request.batch_rows,
                 progress=advance,
             )
-        written = _write_answers(out / "predictions", name, benchmark, answers, model)
+        written = _write_answers(record.out / "predictions", name, benchmark, answers, model)
         is_ok = answers.is_ok
         scores = score_binary(benchmark.is_positive[is_ok], answers.probabilities[is_ok])
-        found.append(
-            _counts(benchmark, answers, model)
-            | {"scores": scores, "predictions": {what: str(path) for what, path in written.items()}}
-        )
-    return found
+        predictions = {what: str(path) for what, path in written.items()}
+        record.add("benchmarks", _counts(benchmark, answers, model) | {"scores": scores, "predictions": predictions})
 
 
 def _counts(benchmark: Benchmark, answers: Answers, model: BenchmarkedModel) -> dict[str, Any]:
@@ -284,11 +334,14 @@ def _write_answers(
     )
 
 
-def _write(out: Path, document: dict[str, Any]) -> dict[str, Any]:
+def _files(out: Path) -> dict[str, Path]:
+    return {"json": out / JSON_FILE, "markdown": out / "table.md", "latex": out / "table.tex"}
+
+
+def _write(out: Path, document: Mapping[str, Any]) -> None:
     grids = grids_of(document)
     heading = f"Benchmarks of {document['model']['name']}"
-    found = {"json": out / JSON_FILE, "markdown": out / "table.md", "latex": out / "table.tex"}
+    found = _files(out)
     files.write_json(found["json"], document)
     files.write_bytes(found["markdown"], to_markdown(heading, grids).encode())
     files.write_bytes(found["latex"], to_latex(heading, grids).encode())
-    return document | {"files": {what: str(path) for what, path in found.items()}}

@@ -7,7 +7,7 @@ from typing import Any
 from sentifuse.crowd.benchmarks.published import Published, read_published
 from sentifuse.fuse.tables import Grid, percent
 
-__all__ = ["MEASURED", "PUBLISHED", "grids_of", "published_grid"]
+__all__ = ["MEASURED", "PUBLISHED", "entries_of", "grids_of", "published_grid"]
 
 PUBLISHED, MEASURED = "published", "measured"
 
@@ -43,6 +43,16 @@ def grids_of(document: Mapping[str, Any]) -> list[Grid]:
     return grids
 
 
+def entries_of(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Every list of images that was answered, with its name for a person: of each protocol, not of one alone."""
+    splits = (document["fi_splits"] or {}).get("splits", ())
+    return [
+        *((entry["name"], entry) for entry in document["benchmarks"]),
+        *((f"{entry['name']}, five folds", entry) for entry in document["five_fold"]),
+        *((f"FI, split {entry['split']}, test part", entry) for entry in splits),
+    ]
+
+
 def _side_by_side(document: Mapping[str, Any]) -> Grid:
     found = read_published()
     results: Mapping[str, Mapping[str, Any]] = {entry["name"]: entry for entry in document["benchmarks"]}
@@ -71,7 +81,7 @@ def _closer(entries: Sequence[Mapping[str, Any]]) -> Grid:
     for entry in entries:
         scores = entry["scores"]
         rows.append((entry["name"], f"{scores['n']:,} of {entry['n_listed']:,}", *_cells(scores)))
-        notes += _remarks(entry)
+        notes += _remarks(entry["name"], entry)
     notes.insert(
         0,
         "In % but AUROC and ECE. ECE: of p_pos / (p_pos + p_neg), in brackets what a calibrated model would show (95 % "
@@ -98,24 +108,22 @@ def _cells(scores: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _remarks(entry: Mapping[str, Any]) -> list[str]:
-    """What a reader must know about one row."""
+def _remarks(name: str, entry: Mapping[str, Any]) -> list[str]:
+    """What a reader must know about the answers to one list."""
     found = []
     lost = {status: n for status, n in entry["statuses"].items() if status != "ok"}
     if lost:
         named = [f"{problem['path']} ({problem['status']})" for problem in entry["problems"][:5]]
         more = ", …" if len(entry["problems"]) > 5 else ""
         counts = ", ".join(f"{status} {n}" for status, n in sorted(lost.items()))
-        found.append(f"{entry['name']}: without an answer: {counts}: {', '.join(named)}{more}.")
+        found.append(f"{name}: without an answer: {counts}: {', '.join(named)}{more}.")
     if entry["published_count"] and entry["published_count"] != entry["n_listed"]:
         found.append(
-            f"{entry['name']}: the list has {entry['n_listed']:,} images, published are {entry['published_count']:,}: "
+            f"{name}: the list has {entry['n_listed']:,} images, published are {entry['published_count']:,}: "
             "not the published benchmark."
         )
     if entry["n_seen"]:
-        found.append(
-            f"{entry['name']}: the model was trained on {entry['n_seen']:,} of these images: read it as leaked."
-        )
+        found.append(f"{name}: the model was trained on {entry['n_seen']:,} of these images: read it as leaked.")
     return found
 
 
@@ -129,6 +137,7 @@ def _five_fold(entries: Sequence[Mapping[str, Any]]) -> Grid:
     notes = (
         "In %, mean ± population sd over the folds. StratifiedKFold(5, shuffle, seed 42) on the class; each fold "
         "fine-tuned from the model anew with neutral masked, last epoch.",
+        *(note for entry in entries for note in _remarks(entry["name"], entry)),
         *(part for entry in entries for part in _left_out(entry["name"], entry["folds"])),
     )
     return Grid(title="Five-fold, fine-tuned (measured)", headings=headings, rows=rows, notes=notes)
@@ -144,6 +153,7 @@ def _fi_splits(entry: Mapping[str, Any]) -> Grid:
     notes = (
         "In %, population sd. Fine-tuned on each split's training part; the weights are those of the best validation "
         "accuracy by the binary rule, and the test part was looked at once.",
+        *(note for one in entry["splits"] for note in _remarks(f"split {one['split']}, test part", one)),
         *_left_out("FI", entry["splits"]),
     )
     headings = ("FI", "accuracy", "macro-F1", "larger class", "kept at step")

@@ -14,7 +14,9 @@ import numpy.typing as npt
 from sentifuse.crowd.benchmarks.answers import Answers
 from sentifuse.crowd.benchmarks.binary import NEGATIVE, POSITIVE
 
-__all__ = ["Task", "Trained", "Trainer", "polar_classes", "spread_of"]
+__all__ = ["MEANWHILE", "Task", "Trained", "Trainer", "polar_classes", "spread_of"]
+
+MEANWHILE = ".training-"  # begins the name of a trainer's folder, which a process that was killed leaves behind
 
 # Shapes: N images of a task.
 IntArray = npt.NDArray[np.int64]

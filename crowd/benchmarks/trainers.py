@@ -16,7 +16,7 @@ from sentifuse import DataError
 from sentifuse.crowd.benchmarks.answers import OK, Answers, Look, answer_images, look_at
 from sentifuse.crowd.benchmarks.head_training import Learned, answer_by_head, train_head
 from sentifuse.crowd.benchmarks.model import BenchmarkedModel, find_model
-from sentifuse.crowd.benchmarks.tasks import Task, Trained, Trainer
+from sentifuse.crowd.benchmarks.tasks import MEANWHILE, Task, Trained, Trainer
 from sentifuse.crowd.finetune.job import finetune
 from sentifuse.crowd.finetune.network import VIT_KEYS, read_base
 from sentifuse.crowd.finetune.recipe import FinetuneRecipe, FinetuneRequest, ImageRow, resolve_recipe
@@ -101,7 +101,7 @@ class _VitTrainer:
 
     def __call__(self, task: Task) -> Trained:
         self.work.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self.work, prefix=f".{task.name}-") as name:
+        with TemporaryDirectory(dir=self.work, prefix=MEANWHILE) as name:
             folder = Path(name)
             base = self.model.folder if self.model.is_student else as_student(self.model, folder / "base")
             request = FinetuneRequest(
@@ -118,7 +118,7 @@ class _VitTrainer:
                 checkpoint_every=0,
             )
             made = finetune(request, progress=lambda row: self.report(task.name, row))
-            config = StudentConfig(kind="vit", head=made.head_config, vit=made.vit_config)
+            config = StudentConfig(kind="vit", head=made.head_config, vit=made.vit_config, resize=made.resize)
             student = write_student(
                 folder / "student", StudentParts(config=config, tensors=made.tensors, processor=made.processor)
             )

@@ -1,30 +1,34 @@
 """A training's state on disk, whole or not at all: what stopping and going on needs, and the best weights so far.
 
 Files in the working folder: `checkpoint.pt` (a dict of tensors and plain values, read by torch's restricted reader)
-and `best-<step>.safetensors`, which the checkpoint names; older ones go once the new checkpoint lies there. Knows
-nothing of what the state means.
+and `best-<step>.safetensors`, which the checkpoint names; older ones go once the new checkpoint lies there. A result
+that waits there for others is `result.safetensors`. Knows nothing of what the state means.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import safetensors
+import safetensors.numpy
 import safetensors.torch
 import torch
 
 from sentifuse import ConfigError, DataError
 from sentifuse.cache.files import fsync_directory
 
-__all__ = ["CHECKPOINT", "Checkpoints"]
+__all__ = ["CHECKPOINT", "Checkpoints", "TensorFile"]
 
 FORMAT = 1
 CHECKPOINT = "checkpoint.pt"
 BEST = "best-*.safetensors"
+RESULT = "result.safetensors"
 # What torch's reader raises on torn files and on pickles that hold more than tensors and plain values.
 READ_ERRORS = (OSError, RuntimeError, UnpicklingError, EOFError, KeyError, ValueError)
 
@@ -118,8 +122,45 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Take the checkpoint and the best weights away, once the result lies elsewhere; logs stay."""
-        for path in (self.path, *sorted(self.folder.glob(BEST)), *sorted(self.folder.glob(".*.tmp"))):
+        rest = [*sorted(self.folder.glob(BEST)), *sorted(self.folder.glob(".*.tmp"))]
+        for path in (self.path, self.folder / RESULT, *rest):
             path.unlink(missing_ok=True)
+
+
+class TensorFile(Mapping[str, npt.NDArray[np.float32]]):
+    """Tensors that lie in a file of a working folder; each is read when it is asked for, and none is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with safetensors.safe_open(path, framework="numpy") as file:
+            self._names = tuple(file.keys())
+
+    @classmethod
+    def write(cls, folder: Path, tensors: Mapping[str, npt.NDArray[np.float32]]) -> "TensorFile":
+        """Put tensors into a working folder.
+
+        Raises
+        ------
+        DataError
+            No space, no permission.
+        """
+        path = folder / RESULT
+        content = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+        _replace(path, lambda file: file.write(content))
+        return cls(path)
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
+        if name not in self._names:
+            raise KeyError(name)
+        with safetensors.safe_open(self.path, framework="numpy") as file:
+            value: npt.NDArray[np.float32] = file.get_tensor(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def plain(value: Any) -> Any:

@@ -1,15 +1,17 @@
-"""Image files as squares of bytes for a vision transformer: checked once, loaded ahead in threads, augmented by chance.
+"""Image files as squares for a vision transformer: checked once, loaded ahead in threads, augmented by chance.
 
 The chance of an image hangs on seed, pass and row alone, never on which thread was first or where a training was
 stopped. Scaling and normalising happen on the device. Knows no network.
 """
 
+import math
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +21,9 @@ from sentifuse import DataError
 from sentifuse.crowd.finetune.recipe import ImageRow, LeftOut
 from sentifuse.data.files import digest
 from sentifuse.data.images import UnreadableImage, read_image
+from sentifuse.extract.backbones.tensorflow_resize import resize_like_tensorflow
 
-__all__ = ["Squares", "default_threads", "find_left_out", "stream"]
+__all__ = ["Square", "Squares", "default_threads", "find_left_out", "stream"]
 
 CHANGED = "changed"
 BATCHES_AHEAD = 3
@@ -28,7 +31,10 @@ MAX_THREADS = 16
 # Width over height of a crop, before the resize to a square that gives up the aspect anyway.
 CROP_ASPECT = (0.9, 1.1)
 
-Bytes = npt.NDArray[np.uint8]
+CHECKS_AHEAD = 64  # for each thread
+
+# Bytes, or float32 from 0 to 255 where TensorFlow's resize does not round.
+Square = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 # Shapes: B images of a batch, P side of the square in pixels.
@@ -36,33 +42,37 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Squares:
-    """How a file becomes a square: resized without its aspect, as the paper does (but antialiased).
+    """How a file becomes a square: resized without its aspect, as the paper does.
 
     Attributes
     ----------
     side_px
         P.
     resample
-        Pillow's number of the filter, as image processors of transformers write it.
+        Pillow's number of the filter, as image processors of transformers write it; it is antialiased.
+    resize
+        Of the student that is begun with: "processor", or "tensorflow", the original's resize without antialias, after
+        which `resample` has no meaning.
     crop_min
         Smallest share of the area that a crop keeps; used in augmentation alone.
     """
 
     side_px: int
     resample: int
+    resize: str = "processor"
     crop_min: float = 1.0
 
-    def load(self, path: Path) -> Bytes:
-        """uint8 (P, P, 3), RGB.
+    def load(self, path: Path) -> Square:
+        """(P, P, 3), RGB.
 
         Raises
         ------
         UnreadableImage
             Missing, truncated, not an image.
         """
-        return np.asarray(self._resize(read_image(path), None))
+        return self._resize(read_image(path), None)
 
-    def load_augmented(self, path: Path, rng: np.random.Generator) -> Bytes:
+    def load_augmented(self, path: Path, rng: np.random.Generator) -> Square:
         """The same of a mild crop, mirrored every second time."""
         image = read_image(path)
         area = rng.uniform(self.crop_min, 1.0)
@@ -70,12 +80,21 @@ class Squares:
         width = image.width * min(1.0, float(np.sqrt(area * aspect)))
         height = image.height * min(1.0, float(np.sqrt(area / aspect)))
         left, top = rng.uniform(0.0, image.width - width), rng.uniform(0.0, image.height - height)
-        pixels = np.asarray(self._resize(image, (left, top, left + width, top + height)))
+        right, bottom = min(left + width, image.width), min(top + height, image.height)  # sums are rounded
+        pixels = self._resize(image, (left, top, right, bottom))
         return pixels[:, ::-1] if rng.random() < 0.5 else pixels
 
-    def _resize(self, image: Image.Image, box: tuple[float, float, float, float] | None) -> Image.Image:
-        size = (self.side_px, self.side_px)
-        return image.resize(size, Image.Resampling(self.resample), box=box)
+    def _resize(self, image: Image.Image, box: tuple[float, float, float, float] | None) -> Square:
+        if self.resize == "tensorflow":
+            part = image if box is None else image.crop(_whole_pixels(box))
+            return resize_like_tensorflow(np.asarray(part.convert("RGB")), self.side_px, self.side_px)
+        return np.asarray(image.resize((self.side_px, self.side_px), Image.Resampling(self.resample), box=box))
+
+
+def _whole_pixels(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """The pixels that a box touches, at least one each way."""
+    left, top, right, bottom = box
+    return math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
 
 
 def default_threads() -> int:
@@ -87,11 +106,16 @@ def find_left_out(images: Sequence[ImageRow], rows: IntArray, threads: int) -> t
     """Those of the rows whose file is missing, cannot be decoded, or is not the one with that digest; in their order.
 
     Reads and decodes every file once: what a class weighs, and whether there is an image of it at all, must be known
-    before the first step.
+    before the first step. Memory is that of a few images for each thread.
     """
-    with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(_problem, (images[row] for row in rows.tolist()))
-        return tuple(problem for problem in found if problem is not None)
+
+    def problems() -> Iterator[LeftOut | None]:
+        size = CHECKS_AHEAD * threads
+        with ThreadPoolExecutor(threads) as pool:
+            for first in range(0, len(rows), size):
+                yield from pool.map(_problem, [images[row] for row in rows[first : first + size].tolist()])
+
+    return tuple(problem for problem in problems() if problem is not None)
 
 
 def _problem(row: ImageRow) -> LeftOut | None:
@@ -116,8 +140,8 @@ def stream(
     *,
     threads: int,
     chance: Callable[[int], np.random.Generator] | None = None,
-) -> Generator[tuple[IntArray, Bytes], None, None]:
-    """The batches in their order, each as (rows, uint8 (B, P, P, 3)); memory is that of a few batches.
+) -> Generator[tuple[IntArray, Square], None, None]:
+    """The batches in their order, each as (rows, squares (B, P, P, 3)); memory is that of a few batches.
 
     Parameters
     ----------
@@ -130,11 +154,11 @@ def stream(
         A file that could be read when the training began and now cannot.
     """
 
-    def load(row: int) -> Bytes:
+    def load(row: int) -> Square:
         path = images[row].path
         return squares.load(path) if chance is None else squares.load_augmented(path, chance(row))
 
-    waiting: deque[tuple[IntArray, list[Future[Bytes]]]] = deque()
+    waiting: deque[tuple[IntArray, list[Future[Square]]]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for rows in batches:
@@ -147,10 +171,12 @@ def stream(
         pool.shutdown(cancel_futures=True)
 
 
-def _gather(rows: IntArray, loading: list[Future[Bytes]]) -> tuple[IntArray, Bytes]:
+def _gather(rows: IntArray, loading: list[Future[Square]]) -> tuple[IntArray, Square]:
     try:
-        return rows, np.stack([future.result() for future in loading])
+        squares: Any = np.stack([future.result() for future in loading])
     except UnreadableImage as error:
         raise DataError(
             f"{error}. It could be read when the training began; mend the file, then go on with --resume"
         ) from error
+    found: Square = squares
+    return rows, found

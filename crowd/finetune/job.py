@@ -18,10 +18,11 @@ from sentifuse.crowd.finetune.checkpoints import Checkpoints
 from sentifuse.crowd.finetune.images import default_threads, find_left_out
 from sentifuse.crowd.finetune.log import FinetuneLog, write_left_out
 from sentifuse.crowd.finetune.lora import require_peft
-from sentifuse.crowd.finetune.network import read_base
+from sentifuse.crowd.finetune.network import Base, read_base
 from sentifuse.crowd.finetune.recipe import Finetuned, FinetuneRequest, LeftOut
 from sentifuse.crowd.finetune.request import check_parts, check_request, identity_of
 from sentifuse.crowd.finetune.training import Training
+from sentifuse.crowd.folder_lock import only_here
 from sentifuse.extract.devices import resolve_devices
 
 __all__ = ["finetune", "remove_checkpoint"]
@@ -42,6 +43,8 @@ def finetune(request: FinetuneRequest, *, progress: Callable[[Mapping[str, Any]]
     ConfigError
         Settings that contradict each other; a folder with another training's checkpoint, or with one when the request
         does not say to go on.
+    Locked
+        Another process is at this training.
     DataError
         Arrays that do not fit the images; a checkpoint that is damaged; an image that went away meanwhile.
     ResourceError
@@ -54,12 +57,24 @@ def finetune(request: FinetuneRequest, *, progress: Callable[[Mapping[str, Any]]
     precision = _precision(request, device)
     base = read_base(request.base, request.recipe.image_px)
     checkpoints = Checkpoints(request.out, identity_of(request, base, precision))
+    if request.kind == "lora":
+        require_peft()
+    with only_here(request.out):
+        return _train(request, base, checkpoints, device, precision, progress)
+
+
+def _train(
+    request: FinetuneRequest,
+    base: Base,
+    checkpoints: Checkpoints,
+    device: torch.device,
+    precision: str,
+    progress: Callable[[Mapping[str, Any]], None] | None,
+) -> Finetuned:
     if checkpoints.path.is_file() and not request.resume:
         raise ConfigError(
             f"{checkpoints.path}: a training was begun here. Go on with it (--resume), or take another folder"
         )
-    if request.kind == "lora":
-        require_peft()
     state = checkpoints.read()
     log = FinetuneLog(
         request.out,
@@ -101,7 +116,11 @@ def _left_out(request: FinetuneRequest, state: Mapping[str, Any] | None) -> tupl
         names = tuple(LeftOut.__dataclass_fields__)
         return tuple(LeftOut(**dict(zip(names, values, strict=True))) for values in state["left_out"])
     rows = np.sort(np.concatenate([request.train_rows, request.val_rows]))
-    left_out = find_left_out(request.images, rows, request.loader_threads or default_threads())
+    if request.find_left_out is None:
+        left_out = find_left_out(request.images, rows, request.loader_threads or default_threads())
+    else:
+        own = {(request.images[row].id, str(request.images[row].path)) for row in rows.tolist()}
+        left_out = tuple(image for image in request.find_left_out() if (image.id, image.path) in own)
     write_left_out(request.out, left_out)
     return left_out
 

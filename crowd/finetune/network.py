@@ -1,4 +1,4 @@
-"""A vision transformer with a student's head, from bytes to logits: built from a base folder, taken apart at the end.
+"""A vision transformer with a student's head, from squares to logits: built from a base folder, taken apart at the end.
 
 The class token after the final norm goes to the head, never a pooler. Knows transformers' ViT and the student's
 format; trains nothing.
@@ -60,6 +60,8 @@ class Base:
         The head that a student brings; None: a new one is made.
     processor
         Of images, for squares of `side_px`.
+    resize
+        "processor", or "tensorflow" where a student says so: a converted original.
     digest
         SHA-256 of the weights' files, one after the other.
     """
@@ -70,6 +72,7 @@ class Base:
     processor: Mapping[str, Any]
     side_px: int
     digest: str
+    resize: str = "processor"
 
 
 def read_base(folder: Path, image_px: int) -> Base:
@@ -120,11 +123,12 @@ def read_base(folder: Path, image_px: int) -> Base:
         processor=_processor(folder) | {"size": {"height": side_px, "width": side_px}},
         side_px=side_px,
         digest=",".join(sha256_of(path) for path in weights),
+        resize=str(document.get("resize", "processor")) if is_student else "processor",
     )
 
 
 class VitStudent(nn.Module):
-    """Squares of bytes → logits float32 (B, K)."""
+    """Squares of numbers from 0 to 255 → logits float32 (B, K)."""
 
     mean: Tensor
     std: Tensor
@@ -142,9 +146,11 @@ class VitStudent(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
     def forward(self, squares: Tensor, *, is_frozen: bool = False) -> Tensor:
-        """Logits of uint8 (B, P, P, 3); with `is_frozen` no gradient goes below the head."""
-        if squares.ndim != 4 or squares.shape[-1] != 3 or squares.dtype != torch.uint8:
-            raise ValueError(f"squares: expected uint8 (B, P, P, 3), found {squares.dtype} {tuple(squares.shape)}")
+        """Logits of uint8 or float32 (B, P, P, 3); with `is_frozen` no gradient goes below the head."""
+        if squares.ndim != 4 or squares.shape[-1] != 3 or squares.dtype not in (torch.uint8, torch.float32):
+            raise ValueError(
+                f"squares: expected uint8 or float32 (B, P, P, 3), found {squares.dtype} {tuple(squares.shape)}"
+            )
         pixels = (squares.permute(0, 3, 1, 2).to(torch.float32) * self.factor - self.mean) / self.std
         with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen):
             token = self.vit(pixel_values=pixels).last_hidden_state[:, 0]  # (B, D)
@@ -234,7 +240,7 @@ def _student_tensors(folder: Path, prefix: str) -> dict[str, Tensor]:
 
 def _head_config(recipe: FinetuneRecipe, width: int) -> dict[str, Any]:
     shapes: dict[str, dict[str, Any]] = {
-        "two_layer": {"width": 32, "gelu": "exact"},
+        "two_layer": {"width": 32, "gelu": recipe.gelu},
         "mlp": {"width": 256, "dropout": 0.2},
         "linear": {},
     }

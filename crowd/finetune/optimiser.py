@@ -10,10 +10,9 @@ import torch
 
 from sentifuse.crowd.finetune.network import VitStudent
 from sentifuse.crowd.finetune.recipe import FinetuneRecipe
+from sentifuse.crowd.steps import make_optimiser
 
 __all__ = ["build_optimiser", "set_rates"]
-
-KERAS_EPSILON = 1e-7  # of the RAdam that the paper used; torch's own is 1e-8
 
 
 def build_optimiser(student: VitStudent, recipe: FinetuneRecipe, device: torch.device) -> torch.optim.Optimizer:
@@ -31,9 +30,7 @@ def build_optimiser(student: VitStudent, recipe: FinetuneRecipe, device: torch.d
             if weights:
                 decay = recipe.weight_decay if is_decayed else 0.0
                 groups.append({"params": weights, "weight_decay": decay, "is_head": is_head})
-    if recipe.optimiser == "radam":
-        return torch.optim.RAdam(groups, lr=recipe.learning_rate, eps=KERAS_EPSILON, decoupled_weight_decay=True)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=device.type == "cuda")
+    return make_optimiser(recipe.optimiser, groups, recipe.learning_rate, fused=device.type == "cuda")
 
 
 def set_rates(optimiser: torch.optim.Optimizer, recipe: FinetuneRecipe, factor: float) -> None:

@@ -3,7 +3,7 @@
 Holds values and refuses what cannot be meant. Trains nothing, reads no file and imports no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -38,6 +38,7 @@ class FinetuneRecipe:
 
     image_px: int = setting(0, "side of the square that every image is resized to, in pixels; 0: the base's own", low=0)
     head: Literal["two_layer", "mlp", "linear"] = setting("two_layer", "the new head; a student brings its own")
+    gelu: Literal["exact", "tanh"] = setting("exact", "of a new head of two layers; tanh: the paper's approximation")
     head_epochs: int = setting(1, "passes with everything but the head frozen, first", low=0)
     epochs: int = setting(5, "passes with all weights (lora: the adapters and the head) afterwards", low=0)
     batch_size: int = setting(32, "images per step of the optimiser", low=1)
@@ -76,10 +77,12 @@ class FinetuneRecipe:
 
 
 # The published script of the paper's larger models: constant step size, no decay, no warm-up, the order of the list,
-# no augmentation. Its head, smoothing and class weights are the defaults above. Which weights were kept in the end is
-# not said anywhere: the last ones here.
+# no augmentation. The GELU of its head is TensorFlow Addons', whose default is the tanh form; the shape of the head,
+# smoothing and class weights are the defaults above. Which weights were kept in the end is not said anywhere: the last
+# ones here.
 _PAPER: Mapping[str, Any] = {
     "image_px": 384,
+    "gelu": "tanh",
     "optimiser": "radam",
     "learning_rate": 1e-4,
     "head_learning_rate": 1e-4,
@@ -185,6 +188,9 @@ class FinetuneRequest:
         Steps between two checkpoints; changes no number of the result. 0: only with validations.
     resume
         Go on from the folder's checkpoint, if it has one; else a folder with a checkpoint is refused.
+    find_left_out
+        Gives the images that are of no use, these or more, where somebody looks at them for several trainings; asked
+        only after everything else that can refuse. None: they are looked at here.
     """
 
     base: Path
@@ -200,6 +206,7 @@ class FinetuneRequest:
     device: str = "cpu"
     seed: int = 0
     resume: bool = False
+    find_left_out: Callable[[], tuple[LeftOut, ...]] | None = None
     checkpoint_every: int = 500
     log_every: int = 50
     writes_tensorboard: bool = False
@@ -214,6 +221,8 @@ class Finetuned:
     ----------
     vit_config, head_config, processor
         For config.json (`vit` and `head`) and preprocessor_config.json of a student folder.
+    resize
+        Of config.json: the one of the base, which the images of the training were resized by.
     tensors
         float32, `vit.*` in transformers' names of ViTModel without a pooler and `head.*`; adapters are merged.
     history
@@ -229,6 +238,7 @@ class Finetuned:
     vit_config: Mapping[str, Any]
     head_config: Mapping[str, Any]
     processor: Mapping[str, Any]
+    resize: str
     tensors: Mapping[str, npt.NDArray[np.float32]]
     history: Sequence[Mapping[str, Any]]
     best: Mapping[str, Any]

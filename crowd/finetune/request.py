@@ -21,6 +21,8 @@ __all__ = ["check_parts", "check_request", "identity_of", "targets_of"]
 
 IntArray = npt.NDArray[np.int64]
 
+FREE = ("precision", "micro_batch")  # of a recipe: the precision stands apart, as what "auto" came to
+
 # Shapes: N images of a request.
 
 
@@ -93,7 +95,11 @@ def targets_of(request: FinetuneRequest) -> Targets:
 
 
 def identity_of(request: FinetuneRequest, base: Base, precision: str) -> dict[str, Any]:
-    """Everything that fixes the numbers of a training, in plain values; files' places and devices do not."""
+    """Everything that fixes the numbers of a training, in plain values.
+
+    Files' places and devices do not, nor how many images are on the device at a time: that changes rounding alone, and
+    is what a training that ran out of memory goes on with.
+    """
     images = hashlib.sha256()
     for image in request.images:
         images.update(f"{image.id}\0{image.digest or image.path}\0".encode("utf-8", "surrogateescape"))
@@ -101,11 +107,12 @@ def identity_of(request: FinetuneRequest, base: Base, precision: str) -> dict[st
     for name in ("classes", "probabilities", "weights", "train_rows", "val_rows"):
         array = getattr(request, name)
         arrays.update(f"{name}\0".encode() + (b"none" if array is None else np.ascontiguousarray(array).tobytes()))
-    recipe = {f"recipe.{key}": value for key, value in asdict(request.recipe).items() if key != "precision"}
+    recipe = {f"recipe.{key}": value for key, value in asdict(request.recipe).items() if key not in FREE}
     found = {
         "kind": request.kind,
         "seed": request.seed,
         "base": base.digest,
+        "resize": base.resize,
         "images": images.hexdigest()[:16],
         "targets and parts": arrays.hexdigest()[:16],
         "precision": precision,

@@ -4,13 +4,13 @@ All of it follows from the recipe, the seed and the number of the step, so a sto
 but that number. Knows neither weights nor images.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sentifuse.crowd.finetune.recipe import FinetuneRecipe
+from sentifuse.crowd.steps import rate_factor
 
 __all__ = ["Plan"]
 
@@ -56,14 +56,7 @@ class Plan:
         first = self.recipe.head_epochs * self.steps_per_epoch
         if step < first:
             return 1.0
-        steps = self.steps - first
-        rising = math.ceil(self.recipe.warmup * steps)
-        done = step - first
-        if done < rising:
-            return (done + 1) / rising
-        if self.recipe.schedule == "constant":
-            return 1.0
-        return 0.5 * (1.0 + math.cos(math.pi * (done - rising) / max(1, steps - rising)))
+        return rate_factor(step - first, self.steps - first, schedule=self.recipe.schedule, warmup=self.recipe.warmup)
 
     def rows_from(self, step: int) -> list[IntArray]:
         """Rows of this step and of all later ones of its pass."""

@@ -4,8 +4,8 @@ Built on parts that each know one thing; `finetune` prepares them. Reads no test
 """
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sentifuse import ResourceError, TrainingError
 from sentifuse.crowd.finetune.checkpoints import Checkpoints
-from sentifuse.crowd.finetune.images import Squares, default_threads, stream
+from sentifuse.crowd.finetune.images import Square, Squares, default_threads, stream
 from sentifuse.crowd.finetune.log import FinetuneLog
 from sentifuse.crowd.finetune.lora import attach_adapters, merge_adapters
 from sentifuse.crowd.finetune.network import Base, VitStudent, build_student
@@ -24,7 +24,7 @@ from sentifuse.crowd.finetune.pace import Pace
 from sentifuse.crowd.finetune.recipe import Finetuned, FinetuneRequest, LeftOut
 from sentifuse.crowd.finetune.request import some, targets_of
 from sentifuse.crowd.finetune.schedule import Plan
-from sentifuse.crowd.scores import score
+from sentifuse.crowd.scores import is_better, score
 from sentifuse.crowd.targets import row_losses, row_weights, smooth_targets, soften
 from sentifuse.fuse.precision import rounded_products
 
@@ -69,8 +69,12 @@ class Training:
         self.left_out, self.val_rows = left_out, val_rows
         self.plan = Plan(recipe=self.recipe, train_rows=train_rows, seed=request.seed)
         self.squares = Squares(
-            side_px=base.side_px, resample=int(base.processor["resample"]), crop_min=self.recipe.crop_min
+            side_px=base.side_px,
+            resample=int(base.processor["resample"]),
+            resize=base.resize,
+            crop_min=self.recipe.crop_min,
         )
+        self.resize = base.resize
         self.hard = smooth_targets(request.classes, self.recipe.label_smoothing)
         self.soft = None
         if self.recipe.alpha < 1 and request.probabilities is not None:
@@ -141,7 +145,7 @@ class Training:
     def _take(self, array: npt.NDArray[np.float32], rows: IntArray) -> Tensor:
         return torch.from_numpy(array[rows]).to(self.device)
 
-    def _take_step(self, rows: IntArray, squares: npt.NDArray[np.uint8]) -> None:
+    def _take_step(self, rows: IntArray, squares: Square) -> None:
         recipe = self.recipe
         is_frozen = self.plan.stage_of(self.step) == "head"
         set_rates(self.optimiser, recipe, self.plan.factor(self.step))
@@ -150,19 +154,20 @@ class Training:
         total = 0.0
         for first in range(0, len(rows), size):
             part = rows[first : first + size]
-            logits = self._logits(squares[first : first + size], is_frozen=is_frozen)
-            losses = row_losses(
-                logits,
-                self._take(self.hard, part),
-                None if self.soft is None else self._take(self.soft, part),
-                alpha=recipe.alpha,
-                temperature=recipe.temperature,
-                without_neutral=recipe.trains_without_neutral,
-            )
-            # Over all of the step's images, so that its parts add up to what one batch would have given.
-            loss = (self._take(self.weights, part) * losses).sum() / len(rows)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
+            with self._enough_memory(len(part)):
+                logits = self._logits(squares[first : first + size], is_frozen=is_frozen)
+                losses = row_losses(
+                    logits,
+                    self._take(self.hard, part),
+                    None if self.soft is None else self._take(self.soft, part),
+                    alpha=recipe.alpha,
+                    temperature=recipe.temperature,
+                    without_neutral=recipe.trains_without_neutral,
+                )
+                # Over all of the step's images, so that its parts add up to what one batch would have given.
+                loss = (self._take(self.weights, part) * losses).sum() / len(rows)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.item()
         if not math.isfinite(total):
             ids = [self.request.images[row].id for row in rows.tolist()]
             raise TrainingError(
@@ -177,20 +182,26 @@ class Training:
             sums["loss"] += total * len(rows)
             sums["images"] += len(rows)
 
-    def _logits(self, squares: npt.NDArray[np.uint8], *, is_frozen: bool = False) -> torch.Tensor:
-        """float32 (B, K) of uint8 (B, P, P, 3)."""
+    def _logits(self, squares: Square, *, is_frozen: bool = False) -> torch.Tensor:
+        """float32 (B, K) of squares (B, P, P, 3)."""
         pixels = torch.from_numpy(np.ascontiguousarray(squares))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+        with rounded_products(self.precision, self.device):
+            logits: torch.Tensor = self.student(pixels, is_frozen=is_frozen)
+        return logits
+
+    @contextmanager
+    def _enough_memory(self, image_count: int) -> Iterator[None]:
+        """Around all that needs the more memory the more images are on the device at a time."""
         try:
-            with rounded_products(self.precision, self.device):
-                logits: torch.Tensor = self.student(pixels, is_frozen=is_frozen)
+            yield
         except torch.OutOfMemoryError as error:
             raise ResourceError(
-                f"{self.device}: too little memory for {len(squares)} images of {self.squares.side_px} pixels at a "
-                f"time. Halve them: --set micro_batch={max(1, len(squares) // 2)} (the result stays the same)"
+                f"{self.device}: too little memory for {image_count} images of {self.squares.side_px} pixels at a "
+                f"time. Halve them: --set micro_batch={max(1, image_count // 2)} (the result stays the same up to "
+                "rounding, and a stopped training goes on with it)"
             ) from error
-        return logits
 
     def _validate(self, step: int, pace: Pace, progress: Hear) -> None:
         """One row of the history; better weights than before are put aside."""
@@ -200,7 +211,7 @@ class Training:
             classes = self.request.classes[self.val_rows]
             is_binary = self.recipe.scores_without_neutral or self.recipe.trains_without_neutral
             found = score(logits, classes, without_neutral=is_binary)
-        is_best = self.recipe.select == "last" or self._is_better(found)
+        is_best = is_better(found, self.best or {}, self.recipe.select)
         if is_best:
             self.val_logits = logits
         # The head alone is no reason to give up: the second stage begins to wait anew.
@@ -225,12 +236,6 @@ class Training:
         if progress is not None:
             progress(row)
 
-    def _is_better(self, found: Row) -> bool:
-        if self.best is None:
-            return True
-        key = f"val_{self.recipe.select}"
-        return (found[key], -found["val_loss"]) > (self.best[key], -self.best["val_loss"])
-
     def _infer(self, rows: IntArray) -> npt.NDArray[np.float32]:
         """Logits (V, K) of images as the student will see them: no augmentation, no dropout."""
         self.student.eval()
@@ -238,7 +243,9 @@ class Training:
         batches = [rows[first : first + size] for first in range(0, len(rows), size)]
         found = [np.zeros((0, 3), dtype=np.float32)]
         with torch.no_grad(), closing(stream(self.request.images, batches, self.squares, threads=self.threads)) as all_:
-            found += [self._logits(squares).cpu().numpy() for _, squares in all_]
+            for part, squares in all_:
+                with self._enough_memory(len(part)):
+                    found.append(self._logits(squares).cpu().numpy())
         return np.concatenate(found)
 
     def _rate(self, step: int) -> float:
@@ -320,6 +327,7 @@ class Training:
             vit_config=self.student.vit_config(),
             head_config=self.student.head_config,
             processor=self.student.processor,
+            resize=self.resize,
             tensors=self.student.tensors(),
             history=self.log.history,
             best=self.best,

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sentifuse.crowd.labels.choose import Chosen
-from sentifuse.crowd.labels.teachers import describe_teacher
+from sentifuse.crowd.labels.pseudo_labels import PseudoLabels
+from sentifuse.crowd.labels.teachers import describe_teacher, same_words
 from sentifuse.data.card import read_card
 from sentifuse.data.labels import read_labels
+from sentifuse.data.manifest import read_manifest
 from sentifuse.data.prepare import dataset_dir
 from sentifuse.data.source import SENTIMENT
 from sentifuse.data.tweets import tweet_of
@@ -74,11 +76,11 @@ def build_report(artifacts: Path, chosen: Chosen) -> dict[str, Any]:
 def measure_gold(artifacts: Path, chosen: Chosen) -> tuple[dict[str, Any] | None, str]:
     """The pseudo-labels beside what people said, by `GOLD`, then "unseen" or "seen", then "usable" or "kept".
 
-    "unseen" are the pairs whose human label the teacher was not trained or chosen with; of the others it was told the
-    text's label, so figures of "seen" flatter it. "usable" are all pairs with an image, "kept" those that the student
-    learns from. Each is None where there is no such pair, or everything of `metrics.score` with probabilities,
-    `majority` (share of the commonest human label) and `intervals` (accuracy, f1_macro) over groups of pairs that
-    belong together.
+    "unseen" are the pairs whose human label the teacher was not trained or chosen with, nor that of a pair with the
+    same words; of the others it was told the text's label, so figures of "seen" flatter it. "usable" are all pairs with
+    an image, "kept" those that the student learns from. Each is None where there is no such pair, or everything of
+    `metrics.score` with probabilities, `majority` (share of the commonest human label) and `intervals` (accuracy,
+    f1_macro) over groups of pairs that belong together.
 
     Returns
     -------
@@ -93,7 +95,8 @@ def measure_gold(artifacts: Path, chosen: Chosen) -> tuple[dict[str, Any] | None
     if not any(by_target.values()):
         return None, "the dataset has no labels of images or texts by people"
     subsets = {"usable": chosen.is_usable, "kept": chosen.is_kept}
-    seen = {"unseen": ~chosen.labels.gold_seen, "seen": chosen.labels.gold_seen}
+    is_seen = _is_seen(folder, chosen.labels)
+    seen = {"unseen": ~is_seen, "seen": is_seen}
     return {
         target: {
             name: {which: _score(chosen, by_id, is_named & is_in) for which, is_in in subsets.items()}
@@ -110,6 +113,16 @@ def count_reasons(left_out: Mapping[str, str]) -> dict[str, int]:
     {'unsure: neutral': 2, 'image: missing': 1}
     """
     return dict(sorted(Counter(left_out.values()).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _is_seen(folder: Path, labels: PseudoLabels) -> Bools:
+    """(N,): the teacher knows the human label of the pair, or of another one with its words."""
+    manifest = read_manifest(folder)
+    seen = {id_ for id_, is_named in zip(labels.ids, labels.gold_seen.tolist(), strict=True) if is_named}
+    seen |= {*labels.gold_pairs.get(folder.name, ())}
+    seen |= same_words(manifest, manifest, seen)
+    found: Bools = np.array([id_ in seen for id_ in labels.ids], dtype=np.bool_)
+    return found
 
 
 def _score(chosen: Chosen, gold: Mapping[str, str], is_chosen: Bools) -> dict[str, Any] | None:

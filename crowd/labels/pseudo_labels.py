@@ -33,7 +33,7 @@ __all__ = [
 # Shapes: N labelled pairs, 3 classes in the order negative, neutral, positive.
 
 DEFAULT_NAME = "default"
-VERSION = 1
+VERSION = 2
 SUM_TOLERANCE = 1e-3
 SHARES = tuple(f"p_{name}" for name in SENTIMENT)  # names of the columns
 COLUMNS = ("id", *SHARES, "gold_seen")
@@ -58,6 +58,9 @@ class PseudoLabels:
         Plain values: dataset, teacher, digest, cleaning, versions.
     left_out
         id → why a pair of the dataset has no pseudo-label; with `ids` these are all of its pairs.
+    gold_pairs
+        Dataset → id → SHA-256 of the image ("": none), of every pair whose human label the teacher was trained or
+        chosen with, wherever it is: a student may be asked for features of that dataset.
     """
 
     ids: tuple[str, ...]
@@ -65,6 +68,7 @@ class PseudoLabels:
     gold_seen: Bools
     provenance: Mapping[str, Any]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    gold_pairs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -137,7 +141,8 @@ def write_pseudo_labels(
     labels.check(str(path))
     if not overwrite and files.is_file(path):
         found = read_pseudo_labels(artifacts, dataset, name)
-        if found.digest != labels.digest or not same_json(found.provenance, labels.provenance):
+        is_same = same_json(found.provenance, labels.provenance) and same_json(found.gold_pairs, labels.gold_pairs)
+        if found.digest != labels.digest or not is_same:
             refuse_overwriting(path, "labels")
     columns: dict[str, tuple[str, list[Any]]] = {"id": ("string", list(labels.ids))}
     columns |= {column: ("float32", labels.probabilities[:, i].tolist()) for i, column in enumerate(SHARES)}
@@ -146,6 +151,7 @@ def write_pseudo_labels(
         "version": VERSION,
         "provenance": dict(labels.provenance),
         "left_out": dict(labels.left_out),
+        "gold_pairs": {dataset: dict(pairs) for dataset, pairs in labels.gold_pairs.items()},
         "digest": labels.digest,
     }
     files.write_table(path, columns, metadata)
@@ -172,6 +178,7 @@ def read_pseudo_labels(artifacts: Path, dataset: str, name: str = DEFAULT_NAME) 
         gold_seen=np.array(columns["gold_seen"], dtype=np.bool_),
         provenance=metadata["provenance"],
         left_out=metadata["left_out"],
+        gold_pairs=metadata["gold_pairs"],
     )
     labels.check(str(path))
     if labels.digest != metadata["digest"]:

@@ -26,7 +26,7 @@ from sentifuse.data.text import normalise
 if TYPE_CHECKING:
     from sentifuse.fuse.run import RunDirectory
 
-__all__ = ["ENCODER", "TEXT_TARGET", "describe_teacher", "label_by_encoder", "label_by_run"]
+__all__ = ["ENCODER", "TEXT_TARGET", "describe_teacher", "label_by_encoder", "label_by_run", "same_words"]
 
 # Shapes: N pairs, 3 classes in the order negative, neutral, positive.
 
@@ -85,7 +85,7 @@ def label_by_run(artifacts: Path, dataset: str, run: Path, *, device: str = "aut
     """What a run's head says of the texts, its training, validation and test pairs alike.
 
     `gold_seen` marks the pairs of its training and validation part; of another dataset than its own, the pairs with the
-    same words as one of these.
+    same words as one of these. `gold_pairs` are these parts, in the run's own dataset.
 
     Parameters
     ----------
@@ -123,8 +123,11 @@ def label_by_run(artifacts: Path, dataset: str, run: Path, *, device: str = "aut
     source = BatchSource(readers, opened.requests(), ids, reuse=True, device=target)
     answers = softmax(infer_logits(opened.load_head().to(target), source, device=target))
     columns = [opened.classes.index(name) for name in SENTIMENT]
+    own = manifest if document["dataset"] == dataset else read_manifest(own_folder)
+    digests = {pair.id: pair.image_digest for pair in own.pairs}
+    gold_pairs = {document["dataset"]: {id_: digests.get(id_, "") for id_ in sorted(seen_ids)}}
     if document["dataset"] != dataset:
-        seen_ids = _same_words(manifest, read_manifest(own_folder), seen_ids)
+        seen_ids = same_words(manifest, own, seen_ids)
     return PseudoLabels(
         ids=ids,
         probabilities=answers[:, columns].astype(np.float32),
@@ -143,6 +146,7 @@ def label_by_run(artifacts: Path, dataset: str, run: Path, *, device: str = "aut
             "versions": {"sentifuse": __version__},
         },
         left_out=left_out,
+        gold_pairs=gold_pairs,
     )
 
 
@@ -260,10 +264,10 @@ def _refuse_unknown_or_stale(
                 )
 
 
-def _same_words(manifest: Manifest, own: Manifest, seen_ids: Iterable[str]) -> set[str]:
+def same_words(manifest: Manifest, own: Manifest, seen_ids: Iterable[str]) -> set[str]:
     """Pairs of `manifest` whose normalised text is that of a seen pair of `own`; a text without words is like none."""
     pairs = own.by_id()
-    words = {normalise(pairs[id_].text) for id_ in seen_ids} - {""}
+    words = {normalise(pairs[id_].text) for id_ in seen_ids if id_ in pairs} - {""}
     return {pair.id for pair in manifest.pairs if normalise(pair.text) in words}
 
 

@@ -9,6 +9,7 @@ from sentifuse import ConfigError, SentifuseError
 from sentifuse.cache.fingerprint import fingerprint
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.extract.encoder import EncoderPlan, describe_encoder
+from sentifuse.extract.gold_seen import GOLD_SEEN
 from sentifuse.extract.models.located import LocatedModel, read_file_model, read_folder, read_tiny
 from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.models.tiny import TINY
@@ -89,7 +90,9 @@ def _plan(reader: FeatureReader, search: Sequence[Path]) -> EncoderPlan:
     entry = EncoderEntry(name=reader.encoder, model=model.source, settings=_table(reader.recipe.get("settings")))
     plan = describe_encoder(entry, model, precision="exact", device="cpu")
     # Vectors of half precision are close to those of full precision, which is what `extract` answers from.
-    if fingerprint({**plan.recipe, "precision": reader.recipe.get("precision")}) != reader.fingerprint:
+    # And what a teacher knew of the dataset's labels is no matter of the network.
+    own = {key: reader.recipe[key] for key in ("precision", GOLD_SEEN) if key in reader.recipe}
+    if fingerprint({**plan.recipe, **own}) != reader.fingerprint:
         raise ConfigError(f"{reader.feature_set.directory}: made by another release than this; extract again")
     return plan
 

@@ -4,7 +4,7 @@ A probe answers from the cached vectors it stands on, a transformer from the ima
 status. The set is made current, so that training finds it.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,10 +23,12 @@ from sentifuse.crowd.components import read_components
 from sentifuse.crowd.students.folder import StudentFolder, find_student
 from sentifuse.crowd.students.out_of_fold import ALL, choose_students, digest_folds
 from sentifuse.crowd.students.rows import ImageAnswers, ProbeAnswers
+from sentifuse.data.image_hashes import ensure_image_hashes
 from sentifuse.data.manifest import Manifest, read_manifest
 from sentifuse.data.prepare import dataset_dir
+from sentifuse.extract.gold_seen import digest_ids, read_gold_seen, resolve
 from sentifuse.extract.plan import SHARD_ROWS, Plan, RowInput, list_inputs, plan_shards
-from sentifuse.extract.seen_images import read_seen
+from sentifuse.extract.seen_images import match_seen, read_seen
 from sentifuse.extract.students import CONFIG, PROCESSOR, WEIGHTS
 from sentifuse.fuse.seen import KEY as GOLD_SEEN
 
@@ -112,10 +114,13 @@ def write_features(
     folder = dataset_dir(request.artifacts, request.dataset)
     manifest = read_manifest(folder)
     inputs = list_inputs(manifest, ("image",))
-    fold_of = _choose(student, folder, request.dataset, inputs, hash_progress)
+    fold_of = _choose(student, folder, request.dataset, manifest, hash_progress)
     folders = _folders(student, {ALL, *fold_of.values()})
-    gold_seen = _gold_seen(student, request.dataset, inputs)
+    known = read_gold_seen(student.path)
     answers = _answers(request, student, folders, manifest)
+    # What stands below a probe may know labels too, and need not lie in its folder.
+    digests = {row.id: row.image_digest for row in inputs}
+    gold_seen = sorted({*resolve(known, request.dataset, digests), *answers.gold_seen})
     answers.check(inputs)
     recipe = _recipe(student, folders, fold_of, gold_seen)
     feature_set = create_feature_set(
@@ -150,15 +155,16 @@ def _choose(
     student: StudentFolder,
     folder: Path,
     dataset: str,
-    inputs: Sequence[RowInput],
+    manifest: Manifest,
     hash_progress: Callable[[int, int], None] | None,
 ) -> dict[str, int]:
     """id -> the fold whose student answers."""
-    seen: dict[str, set[int]] = defaultdict(set)
-    for image in read_seen(student.path):
-        seen[image.image_digest].add(image.fold)
-    digests = {row.id: row.image_digest for row in inputs}
-    if seen.keys().isdisjoint(digests.values()):  # no need to compare any image with another
+    digests = {pair.id: pair.image_digest for pair in manifest.pairs}
+    images = read_seen(student.path)
+    if not images:  # no need to compare any image with another
+        return dict.fromkeys(digests, ALL)
+    seen = match_seen(images, digests, dataset, ensure_image_hashes(folder, manifest, hash_progress))
+    if not seen:
         return dict.fromkeys(digests, ALL)
     components = read_components(folder, hash_progress)
     return choose_students(digests, components, seen, where=f"{student.path.name} on {dataset}")
@@ -234,7 +240,7 @@ def _recipe(
         "folds": digest_folds(fold_of),
         "base": base_fingerprint(student),
         # The guard against leaks reads these ids beside the recipe: another list must not meet an older one's set.
-        "gold_seen": sha256("\n".join(gold_seen).encode()).hexdigest() if gold_seen else "",
+        "gold_seen": digest_ids(gold_seen),
         "precision": "float32",
         "dtypes": {"probabilities": "float32", "embedding": "float32"},
     }
@@ -244,15 +250,6 @@ def _digest(folder: Path) -> str:
     """Of everything in a student's folder that changes its numbers, but for the base."""
     names = [name for name in NUMBERS if (folder / name).is_file()]
     return sha256("".join(sha256_of(folder / name) for name in names).encode()).hexdigest()
-
-
-def _gold_seen(student: StudentFolder, dataset: str, inputs: Sequence[RowInput]) -> list[str]:
-    """Pairs of the dataset whose human label the student's teacher knows: by id at home, by their image elsewhere."""
-    known: Mapping[str, str] = student.document.get("gold_seen", {})
-    digests = {digest for digest in known.values() if digest}
-    is_home = student.document.get("trained_on", {}).get("dataset") == dataset
-    found = {id_ for id_ in known if is_home} | {row.id for row in inputs if row.image_digest in digests}
-    return sorted(found)
 
 
 def _plans(

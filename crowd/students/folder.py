@@ -95,6 +95,7 @@ def _parts(made: Made, maker: Maker, notes: Mapping[str, Any]) -> StudentParts:
         temperature=made.temperature,
         vit=made.vit_config,
         base={} if maker.base is None else maker.base.config,
+        resize=made.resize,
     )
     return StudentParts(config=config, tensors=made.tensors, processor=made.processor, notes=notes)
 

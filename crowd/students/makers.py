@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from sentifuse import CacheError, ConfigError
 from sentifuse.cache.reader import FeatureReader
+from sentifuse.crowd.finetune.checkpoints import TensorFile
+from sentifuse.crowd.finetune.images import default_threads, find_left_out
 from sentifuse.crowd.finetune.job import finetune, remove_checkpoint
 from sentifuse.crowd.finetune.network import read_base
-from sentifuse.crowd.finetune.recipe import FinetuneRecipe, FinetuneRequest, ImageRow, Kind
+from sentifuse.crowd.finetune.recipe import FinetuneRecipe, FinetuneRequest, ImageRow, Kind, LeftOut
 from sentifuse.crowd.students.base import ProbeBase, check_feature, find_base
 from sentifuse.crowd.students.embeddings import CachedEmbeddings, parse_feature
 from sentifuse.crowd.students.material import Material
@@ -37,6 +39,7 @@ IntArray = npt.NDArray[np.int64]
 Report = Callable[[Mapping[str, Any]], None]
 
 SHOWN_IDS = 5
+DONE = ".done-"  # and a number, behind the name of a working folder that nothing can go on from
 VIT_LOGS = ("steps.csv", "left-out.csv")
 
 
@@ -49,7 +52,9 @@ class Made:
     head_config, vit_config, processor
         `head` and `vit` of config.json, preprocessor_config.json; the last two of a transformer alone.
     tensors
-        float32, `head.*` and `vit.*`.
+        float32, `head.*` and `vit.*`; of a transformer they lie on disk and are read when they are asked for.
+    resize
+        Of config.json.
     notes
         For student.json.
     logs
@@ -65,6 +70,7 @@ class Made:
     best: Mapping[str, Any]
     vit_config: Mapping[str, Any] = field(default_factory=dict)
     processor: Mapping[str, Any] | None = None
+    resize: str = "processor"
     notes: Mapping[str, Any] = field(default_factory=dict)
     logs: Mapping[str, bytes] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -152,6 +158,7 @@ class VitMaker:
         writes_tensorboard: bool = False,
     ) -> None:
         manifest = material.manifest
+        _check_begun(work, resume=resume)
         refuse_missing_root(dataset, manifest.root, list_inputs(manifest, ("image",)))
         pairs = manifest.by_id()
         self.material, self._recipe, self._work = material, recipe, work
@@ -163,11 +170,7 @@ class VitMaker:
             ImageRow(id=id_, path=manifest.image_file(pairs[id_]), digest=digest)
             for id_, digest in zip(material.ids, material.digests, strict=True)
         ]
-        if work.exists() and not resume:
-            raise ConfigError(
-                f"{work}: this very training was begun. Go on with it: the same command with --resume. To begin anew, "
-                "delete that folder first"
-            )
+        self._left_out: tuple[LeftOut, ...] | None = None
 
     def make(self, train_rows: IntArray, val_rows: IntArray, *, fold: int, progress: Report | None) -> Made:
         targets = self.material.targets
@@ -188,6 +191,7 @@ class VitMaker:
                 device=self._device,
                 seed=self._seed,
                 resume=self._resume,
+                find_left_out=self._find_left_out,
                 writes_tensorboard=self._writes_tensorboard,
             ),
             progress=progress,
@@ -196,7 +200,8 @@ class VitMaker:
             head_config=done.head_config,
             vit_config=done.vit_config,
             processor=done.processor,
-            tensors=done.tensors,
+            resize=done.resize,
+            tensors=TensorFile.write(out, done.tensors),  # of K + 1 large networks memory holds one
             temperature=fit_temperature(done.val_logits, targets.classes[done.val_rows]) if len(done.val_rows) else 1.0,
             history=done.history,
             best=done.best,
@@ -205,6 +210,13 @@ class VitMaker:
             left_out={one.id: f"image: {one.reason}" for one in done.left_out},
         )
 
+    def _find_left_out(self) -> tuple[LeftOut, ...]:
+        """Of all folds, whose images are the same: each file is looked at once."""
+        if self._left_out is None:
+            rows = np.sort(np.concatenate([self.material.train_rows, self.material.val_rows]))
+            self._left_out = find_left_out(self._images, rows, default_threads())
+        return self._left_out
+
     def clean(self) -> None:
         """Checkpoints go, logs stay."""
         for folder in sorted(self._work.glob("fold-*")):
@@ -212,6 +224,22 @@ class VitMaker:
         # What is left is no begun training: the same command may be given again.
         if self._work.is_dir():
             self._work.rename(_free_name(self._work))
+
+
+def _check_begun(work: Path, *, resume: bool) -> None:
+    if work.exists() and not resume:
+        raise ConfigError(
+            f"{work}: this very training was begun. Go on with it: the same command with --resume. To begin anew, "
+            "delete that folder first"
+        )
+    if resume and not work.exists():
+        place = work.parent
+        begun = sorted(path.name for path in place.iterdir() if DONE not in path.name) if place.is_dir() else []
+        raise ConfigError(
+            f"--resume: nothing begun under {work}; there are: {', '.join(begun) or 'none'}. Another --set (but "
+            "micro_batch), --seed, --folds, base or kept set is another training. Type the command that one was begun "
+            "with, or leave --resume out to begin anew"
+        )
 
 
 def find_unusable(reader: FeatureReader, ids: Sequence[str], digests: Sequence[str], dataset: str) -> dict[str, str]:
@@ -245,6 +273,6 @@ def describe(dataset: str, fold: int) -> str:
 
 def _free_name(folder: Path) -> Path:
     number = 1
-    while (found := folder.with_name(f"{folder.name}.done-{number}")).exists():
+    while (found := folder.with_name(f"{folder.name}{DONE}{number}")).exists():
         number += 1
     return found

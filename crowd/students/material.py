@@ -5,7 +5,7 @@ and no feature.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,8 @@ class Material:
         int64 positions.
     gold_seen
         Ids of pairs whose human label was used, by the teacher or here.
+    gold_elsewhere
+        Other dataset -> id -> SHA-256 of the image: pairs whose human label the teacher knows.
     left_out
         id -> why a pair with a label is not among the N.
     about
@@ -109,6 +111,7 @@ class Material:
     left_out: Mapping[str, str]
     about: Mapping[str, Any]
     manifest: Manifest
+    gold_elsewhere: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def without(self, reasons: Mapping[str, str]) -> "Material":
         """The same without these ids, which are left out for these reasons."""
@@ -193,11 +196,13 @@ def _build(
     about["validate"] = "gold" if by_people else "teacher"
     probabilities: FloatArray | None = None
     gold_seen: set[str] = set()
+    gold_elsewhere: dict[str, Mapping[str, str]] = {}
     if kept is None:
         classes = np.array([gold[id_] for id_ in ids], dtype=np.int64)
         gold_seen.update(ids)
     else:
-        classes, probabilities, seen = _of_kept(request, kept, ids, gold)
+        classes, probabilities = _of_kept(kept, ids, gold)
+        seen, gold_elsewhere = _seen_by_teacher(request, kept)
         gold_seen.update(seen)
         about |= {"kept": request.kept, "kept_from": _without_report(kept.metadata)}
         if request.validate == "gold":
@@ -218,13 +223,12 @@ def _build(
         left_out=left_out,
         about=about,
         manifest=manifest,
+        gold_elsewhere=gold_elsewhere,
     )
 
 
-def _of_kept(
-    request: MaterialRequest, kept: Kept, ids: Sequence[str], gold: Mapping[str, int]
-) -> tuple[IntArray, FloatArray, set[str]]:
-    """Classes and shares of `ids`, and whose human label the teacher knows, kept or not."""
+def _of_kept(kept: Kept, ids: Sequence[str], gold: Mapping[str, int]) -> tuple[IntArray, FloatArray]:
+    """Classes and shares of `ids`."""
     row_of = {id_: row for row, id_ in enumerate(kept.ids)}
     classes = np.empty(len(ids), dtype=np.int64)
     shares = np.empty((len(ids), len(CLASSES)), dtype=np.float32)
@@ -233,11 +237,14 @@ def _of_kept(
         # A validation image that people labelled need not be kept; nothing is learned from its shares.
         classes[place] = gold[id_] if row is None else kept.classes[row]
         shares[place] = np.eye(len(CLASSES))[gold[id_]] if row is None else kept.probabilities[row]
-    return classes, shares, _seen_by_teacher(request, kept)
+    return classes, shares
 
 
-def _seen_by_teacher(request: MaterialRequest, kept: Kept) -> set[str]:
-    """All of them: a label that the teacher learned from speaks through what it says of other pairs."""
+def _seen_by_teacher(request: MaterialRequest, kept: Kept) -> tuple[set[str], dict[str, Mapping[str, str]]]:
+    """Whose human label the teacher knows, kept or not, here and in other datasets.
+
+    All of them: a label that the teacher learned from speaks through what it says of other pairs.
+    """
     source = kept.metadata["labels"]
     labels = read_pseudo_labels(request.artifacts, request.dataset, source["name"])
     if labels.digest != source["digest"]:
@@ -246,7 +253,9 @@ def _seen_by_teacher(request: MaterialRequest, kept: Kept) -> set[str]:
             f"there now. Type: sentifuse distil filter --dataset {request.dataset}"
         )
     seen = {id_ for id_, is_seen in zip(labels.ids, labels.gold_seen.tolist(), strict=True) if is_seen}
-    return seen | {id_ for id_, is_seen in zip(kept.ids, kept.gold_seen.tolist(), strict=True) if is_seen}
+    seen |= {id_ for id_, is_seen in zip(kept.ids, kept.gold_seen.tolist(), strict=True) if is_seen}
+    elsewhere = dict(labels.gold_pairs)
+    return seen | {*elsewhere.pop(request.dataset, {})}, elsewhere
 
 
 def _without_report(metadata: Mapping[str, Any]) -> dict[str, Any]:

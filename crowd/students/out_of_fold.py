@@ -50,7 +50,7 @@ def assign_folds(components: Mapping[str, str], k: int, seed: int) -> dict[str, 
 
 
 def choose_students(
-    digests: Mapping[str, str],
+    ids: Collection[str],
     components: Mapping[str, str],
     seen: Mapping[str, Collection[int]],
     *,
@@ -60,12 +60,12 @@ def choose_students(
 
     Parameters
     ----------
-    digests
-        id -> SHA-256 of the pair's image, "" where there is none.
+    ids
+        Of the pairs that ask.
     components
         id -> name of what it belongs together with, in the same dataset.
     seen
-        Image digest -> the folds that it was held out from; 0: from none, every student saw it.
+        id -> the folds that its image was held out from; 0: from none, every student saw it.
     where
         Student and dataset, for messages.
 
@@ -75,11 +75,10 @@ def choose_students(
         A pair that every student saw, itself or its near-duplicate.
     """
     held_out: dict[str, set[int]] = defaultdict(set)
-    for id_, image_digest in digests.items():
-        if image_digest and image_digest in seen:
-            held_out[components[id_]].update(seen[image_digest])
+    for id_, folds in seen.items():
+        held_out[components[id_]].update(folds)
     _refuse_seen(held_out, components, where)
-    return {id_: next(iter(held_out.get(components[id_], {ALL}))) for id_ in digests}
+    return {id_: next(iter(held_out.get(components[id_], {ALL}))) for id_ in ids}
 
 
 def digest_folds(fold_of: Mapping[str, int]) -> str:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sentifuse import ConfigError, TrainingError
-from sentifuse.crowd.scores import score
+from sentifuse.crowd.scores import is_better, score
+from sentifuse.crowd.steps import decay_apart, make_optimiser, rate_factor
 from sentifuse.crowd.students.embeddings import Embeddings, in_order
 from sentifuse.crowd.students.probe_recipe import ProbeRecipe
 from sentifuse.crowd.students.temperature import fit_temperature
@@ -39,7 +40,6 @@ IntArray = npt.NDArray[np.int64]
 Report = Callable[[Mapping[str, Any]], None]
 
 VALIDATION_ROWS = 1024  # of a batch without gradients
-KERAS_EPSILON = 1e-7  # of the RAdam that the paper used; torch's own is 1e-8
 
 # Shapes: N images, B batch, V images of the validation part, D width of an embedding, W of the head, K = 3 classes.
 
@@ -219,22 +219,22 @@ class _Run:
     ) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Tensor]]:
         """History, its best row, and the weights of that moment."""
         recipe = self.recipe
-        optimiser = self._optimiser()
+        groups = decay_apart(self.net.parameters(), recipe.weight_decay)
+        optimiser = make_optimiser(recipe.optimiser, groups, recipe.learning_rate)
         epochs = recipe.epochs_of(len(self.train_rows))
         history: list[dict[str, Any]] = []
-        best_result: tuple[float, float] | None = None
-        best, state = {}, {}
+        best: dict[str, Any] = {}
+        state: dict[str, Tensor] = {}
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
             train_loss, rate = self._pass(optimiser, scale, epoch, epochs)
             found = score(self.logits(self.val_rows, scale), self.targets.classes[self.val_rows])
-            result = self._rank(found, epoch)
-            is_best = best_result is None or result > best_result
+            is_best = is_better(found, best, recipe.select)
             row = {"epoch": epoch, "train_loss": train_loss, **found, "learning_rate": rate}
             row |= {"seconds": round(time.perf_counter() - started, 3), "is_best": is_best}
             history.append(row)
             if is_best:
-                best_result, best = result, row
+                best = row
                 state = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
             if progress is not None:
                 progress(row | {"epochs": epochs})
@@ -264,7 +264,12 @@ class _Run:
         total, rate = 0.0, 0.0
         with closing(self.embeddings.stream(plan)) as batches:
             for step, (rows, values) in enumerate(zip(plan, batches, strict=True)):
-                rate = recipe.learning_rate * _factor(recipe, (epoch - 1) * len(plan) + step, epochs * len(plan))
+                rate = recipe.learning_rate * rate_factor(
+                    (epoch - 1) * len(plan) + step,
+                    epochs * len(plan),
+                    schedule=recipe.schedule,
+                    warmup=recipe.warmup,
+                )
                 for group in optimiser.param_groups:
                     group["lr"] = rate
                 loss = self._loss(rows, _scaled(values, scale))
@@ -294,25 +299,6 @@ class _Run:
         )
         return (to_tensor(self.weights[rows]) * losses).mean()
 
-    def _rank(self, found: Mapping[str, Any], epoch: int) -> tuple[float, float]:
-        if self.recipe.select == "last":
-            return (float(epoch), 0.0)
-        if self.recipe.select == "loss":
-            return (-found["val_loss"], found["val_macro_f1"])
-        return (found["val_macro_f1"], -found["val_loss"])
-
-    def _optimiser(self) -> torch.optim.Optimizer:
-        recipe = self.recipe
-        matrices = [value for value in self.net.parameters() if value.ndim > 1]
-        others = [value for value in self.net.parameters() if value.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        if recipe.optimiser == "radam":
-            return torch.optim.RAdam(groups, lr=recipe.learning_rate, eps=KERAS_EPSILON, decoupled_weight_decay=True)
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate)
-
 
 def _scaled(values: Tensor, scale: _Scale | None) -> Tensor:
     return values if scale is None else (values - scale.mean) / scale.spread
@@ -331,16 +317,6 @@ def _absorbed(net: nn.Module, scale: _Scale | None) -> dict[str, FloatArray]:
 def _first_layer(net: nn.Module) -> tuple[str, str]:
     name = next(name for name, module in net.named_modules() if isinstance(module, nn.Linear))
     return f"{name}.weight", f"{name}.bias"
-
-
-def _factor(recipe: ProbeRecipe, step: int, steps: int) -> float:
-    """What the step size is multiplied by: a rise over the warm-up, then the schedule's fall."""
-    rising = math.ceil(recipe.warmup * steps)
-    if step < rising:
-        return (step + 1) / rising
-    if recipe.schedule == "constant":
-        return 1.0
-    return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ class ProbeRecipe:
         "mlp", "mlp: LayerNorm, Dense, GELU, dropout, Dense; two_layer: Dense, GELU, Dense; linear: one Dense"
     )
     width: int = setting(256, "hidden width of mlp and two_layer: what the crowd's embedding has", low=1)
+    gelu: Literal["exact", "tanh"] = setting("exact", "of two_layer; tanh: the paper's approximation")
     dropout: float = setting(0.2, "in front of the last layer of mlp", low=0.0, high=0.9)
     is_standardised: bool = setting(True, "two_layer and linear: inputs scaled by the training part's mean and spread")
     epochs: int = setting(30, "passes over the training part at most", low=1)
@@ -45,7 +46,7 @@ class ProbeRecipe:
         """`head` of a student's config.json over embeddings of `width` numbers."""
         shapes: dict[str, dict[str, Any]] = {
             "mlp": {"width": self.width, "dropout": self.dropout},
-            "two_layer": {"width": self.width, "gelu": "exact"},
+            "two_layer": {"width": self.width, "gelu": self.gelu},
             "linear": {},
         }
         return {"kind": self.head, "in": width, **shapes[self.head]}
@@ -65,6 +66,7 @@ class ProbeRecipe:
 _PAPER: Mapping[str, Any] = {
     "head": "two_layer",
     "width": 32,
+    "gelu": "tanh",  # TensorFlow Addons' default
     "is_standardised": False,
     "epochs": 6,
     "max_steps": 0,

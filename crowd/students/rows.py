@@ -23,13 +23,14 @@ from sentifuse.data.manifest import Manifest
 from sentifuse.extract.encoder import describe_encoder
 from sentifuse.extract.encoders.sentiment_classes import CLASSES
 from sentifuse.extract.errors import ModelMismatch
+from sentifuse.extract.gold_seen import KEY as GOLD_SEEN_IDS
 from sentifuse.extract.job import find_devices, refuse_missing_root
 from sentifuse.extract.lanes import core_count
 from sentifuse.extract.models.located import read_folder
 from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.plan import RowInput
 from sentifuse.extract.profile import EncoderEntry
-from sentifuse.extract.students import WEIGHTS, read_student
+from sentifuse.extract.students import WEIGHTS, StudentConfig, read_student
 from sentifuse.extract.worker import ShardTask, WorkerSpec, build_encoders, make_worker
 
 __all__ = ["ImageAnswers", "ProbeAnswers"]
@@ -54,6 +55,8 @@ class ProbeAnswers:
 
     def __init__(self, folders: Mapping[int, Path], reader: FeatureReader, field: str, dataset: str) -> None:
         self._folders, self._reader, self._field, self._dataset = folders, reader, field, dataset
+        self._loaded: tuple[int, StudentConfig, dict[str, FloatArray]] | None = None  # the last fold's alone
+        self.gold_seen: tuple[str, ...] = tuple(reader.feature_set.details.get(GOLD_SEEN_IDS, ()))
         head = read_student(next(iter(folders.values()))).head
         self.fields = crowd_fields(int(head["in"] if head["kind"] == "linear" else head["width"]))
 
@@ -81,8 +84,7 @@ class ProbeAnswers:
 
     def values(self, fold: int, inputs: Sequence[RowInput]) -> dict[str, dict[str, FloatArray]]:
         """id -> probabilities float32 (3,) and embedding float32 (W,), of the rows that have a vector."""
-        config = read_student(self._folders[fold])
-        tensors = _read_tensors(self._folders[fold])
+        config, tensors = self._load(fold)
         ids = [row.id for row in inputs if self._reader.has_value(row.id)]
         embeddings = CachedEmbeddings(self._reader, self._field, ids)
         found: dict[str, dict[str, FloatArray]] = {}
@@ -95,6 +97,13 @@ class ProbeAnswers:
     def status(self, id_: str) -> str:
         """Of the row that the vector was asked from."""
         return self._reader.status(id_)
+
+    def _load(self, fold: int) -> tuple[StudentConfig, dict[str, FloatArray]]:
+        """Read once for all shards of a fold, which come one after the other."""
+        if self._loaded is None or self._loaded[0] != fold:
+            self._loaded = None  # two of them never lie in memory
+            self._loaded = (fold, read_student(self._folders[fold]), _read_tensors(self._folders[fold]))
+        return self._loaded[1], self._loaded[2]
 
     def _row(self, one: RowInput, values: Mapping[str, FloatArray] | None) -> Row:
         if values is not None:
@@ -122,6 +131,7 @@ class ImageAnswers:
     ) -> None:
         self._folders, self._manifest, self._dataset = folders, manifest, dataset
         self._device, self._batch_rows = device, batch_rows
+        self.gold_seen: tuple[str, ...] = ()
         self.fields = crowd_fields(width)
 
     def check(self, inputs: Sequence[RowInput]) -> None:

@@ -18,17 +18,21 @@ import numpy.typing as npt
 import torch
 
 import sentifuse
-from sentifuse import ConfigError
+from sentifuse import ConfigError, TrainingError
 from sentifuse.cache.fingerprint import fingerprint
 from sentifuse.crowd.components import read_components
 from sentifuse.crowd.finetune import recipe as finetune_recipe
+from sentifuse.crowd.finetune.network import read_base
 from sentifuse.crowd.students import probe_recipe
+from sentifuse.crowd.students.apart import SHARED, find_shared, refuse_divided_tweets
 from sentifuse.crowd.students.folder import StudentFolder, students_folder, write_students
 from sentifuse.crowd.students.makers import Made, Maker, ProbeMaker, VitMaker
 from sentifuse.crowd.students.material import Material, MaterialRequest, read_material
 from sentifuse.crowd.students.out_of_fold import ALL, assign_folds
 from sentifuse.data.files import check_writable
+from sentifuse.data.image_hashes import read_image_hashes
 from sentifuse.data.prepare import dataset_dir
+from sentifuse.extract.gold_seen import ELSEWHERE, GOLD_SEEN, GoldSeen, read_gold_seen
 from sentifuse.extract.seen_images import SeenImage, read_seen
 from sentifuse.fuse.features.samples import count_reasons
 from sentifuse.fuse.train import MAX_SEED
@@ -128,11 +132,12 @@ def train_student(
     if (students / name).exists():
         raise ConfigError(f"{students / name}: a student of this name is there. Choose another --name, or remove it")
     check_writable(students, hint="Choose another folder with --artifacts")
-    material = read_material(request.material)
-    fold_of: dict[str, int] = {}
-    if request.folds:
-        components = read_components(dataset_dir(request.artifacts, request.dataset), hash_progress)
-        fold_of = assign_folds(components, request.folds, request.seed)
+    refuse_divided_tweets(request.material)
+    material, components = _read_apart(request, hash_progress)
+    fold_of = assign_folds(components, request.folds, request.seed) if request.folds else {}
+    # What a base has seen, and what its teacher knew, all students made of it have seen and know.
+    base_seen = () if request.base is None else read_seen(request.base)
+    base_gold = {} if request.base is None else read_gold_seen(request.base)
     maker = _maker(request, recipe, material)
     material = maker.material
     if announce is not None:
@@ -147,18 +152,41 @@ def train_student(
         }
         made.append(maker.make(rows["train"], rows["val"], fold=fold, progress=_reporter(progress, fold, request)))
     material = material.without(made[ALL].left_out)
-    document = _document(request, recipe, maker, material, made, started) | {
-        "seconds": round(time.perf_counter() - clock, 3)
-    }
+    document = _document(request, recipe, maker, material, made, started) | _gold_seen(material, base_gold)
+    document["seconds"] = round(time.perf_counter() - clock, 3)
+    hashes = read_image_hashes(dataset_dir(request.artifacts, request.dataset))
     seen = [
-        SeenImage(image_digest=digest, id=id_, dataset=request.dataset, fold=fold_of.get(id_, ALL))
+        SeenImage(
+            image_digest=digest,
+            id=id_,
+            dataset=request.dataset,
+            fold=fold_of.get(id_, ALL),
+            image_hash=hashes.get(digest),
+        )
         for id_, digest in zip(material.ids, material.digests, strict=True)
     ]
-    if request.base is not None:  # what a base has seen, all students made of it have seen
-        seen += [replace(image, fold=ALL) for image in read_seen(request.base)]
+    seen += [replace(image, fold=ALL) for image in base_seen]
     folder = write_students(students, name, made=made, maker=maker, document=document, seen=seen)
     maker.clean()
     return folder
+
+
+def _read_apart(
+    request: StudentRequest, hash_progress: Callable[[int, int], None] | None
+) -> tuple[Material, dict[str, str]]:
+    """The material without validation pairs that belong together with training pairs; id -> what it belongs to."""
+    material = read_material(request.material)
+    components = read_components(dataset_dir(request.artifacts, request.dataset), hash_progress)
+    train_ids, val_ids = (
+        tuple(material.ids[row] for row in rows.tolist()) for rows in (material.train_rows, material.val_rows)
+    )
+    shared = find_shared(train_ids, val_ids, components)
+    if len(shared) == len(val_ids):
+        raise TrainingError(
+            f"{request.dataset}: expected validation images that are apart from the training part, found none: each "
+            f"of {len(val_ids):,} {SHARED}. Type: --protocol grouped"
+        )
+    return material.without(shared), components
 
 
 def _check(request: StudentRequest) -> None:
@@ -200,12 +228,13 @@ def _maker(
             seed=request.seed,
         )
     assert request.base is not None  # refused in _check
+    # Not the base's path: its numbers count. Nor how many images are on the device at a time, which is rounding.
     identity = {
         "kind": request.kind,
         "seed": request.seed,
         "folds": request.folds,
-        "base": str(request.base.resolve()),
-        "recipe": asdict(recipe),
+        "base": read_base(request.base, recipe.image_px).digest,
+        "recipe": {key: value for key, value in asdict(recipe).items() if key != "micro_batch"},
         "material": [list(material.ids), material.targets.classes.tolist(), dict(material.about)],
     }
     name = f"{request.kind}-{request.dataset}-s{request.seed}-{fingerprint(identity)[:10]}"
@@ -245,7 +274,6 @@ def _document(
         "created": started.isoformat(timespec="seconds"),
         "kind": request.kind,
         "trained_on": {**material.about, "images": material.counts()},
-        "gold_seen": _gold_seen(material),
         "left_out": {"reasons": count_reasons(material.left_out), "ids": dict(material.left_out)},
         "preset": request.preset,
         "recipe": asdict(recipe),
@@ -268,10 +296,14 @@ def _document(
     }
 
 
-def _gold_seen(material: Material) -> dict[str, str]:
-    """id -> digest of the image; by that the same image is known in another dataset."""
+def _gold_seen(material: Material, of_base: GoldSeen) -> dict[str, Any]:
+    """Whose labels are known, here and elsewhere: id -> digest of the image, by which it is known in other datasets."""
+    dataset = str(material.about["dataset"])
     pairs = material.manifest.by_id()
-    return {id_: pairs[id_].image_digest if id_ in pairs else "" for id_ in material.gold_seen}
+    own = {id_: pairs[id_].image_digest if id_ in pairs else "" for id_ in material.gold_seen}
+    names = sorted({*material.gold_elsewhere, *of_base} - {dataset})
+    elsewhere = {name: {**of_base.get(name, {}), **material.gold_elsewhere.get(name, {})} for name in names}
+    return {GOLD_SEEN: {**of_base.get(dataset, {}), **own}, ELSEWHERE: elsewhere}
 
 
 def _scores(made: Made) -> dict[str, Any]:

@@ -65,6 +65,29 @@ def test_a_benchmark_is_scored_and_its_answers_saved(
     assert (tmp_path / "out" / "table.md").is_file()
 
 
+def test_a_leak_and_missing_images_of_a_protocol_are_warned_of(
+    type_command: Type, tmp_path: Path, root: Path, model: Path
+) -> None:
+    from sentifuse.data.files import digest
+    from sentifuse.extract.seen_images import SeenImage, write_seen
+
+    images = sorted((root / "Twitter Testing Dataset I" / "images").iterdir())[:3]
+    write_seen(model, [SeenImage(image_digest=digest(p.read_bytes()), id=p.stem, dataset="t4sa") for p in images])
+    words = ["--on", "5agree", "--root", root, "--artifacts", tmp_path / "artifacts", "--device", "cpu", "--five-fold"]
+    few = ["--set", "epochs=1", "--set", "batch_size=16"]
+    typed = type_command("benchmark", "--model", "tiny-crowd", *words, *few, "--out", tmp_path / "out")
+    assert typed.code == 0
+    for what in ("5agree", "5agree, five folds"):
+        assert f"{what}: the model was trained on 3 of its images" in typed.err
+        assert f"{what}: 1 images without an answer: 8.jpg (missing)" in typed.err
+    assert "5agree-fold-5: pass 1, loss" in typed.err  # it is heard while it is at work
+    assert f"writing to {tmp_path / 'out'}" in typed.err.replace("\n", "")
+    again = type_command("benchmark", "--model", "tiny-crowd", *words, *few, "--out", tmp_path / "out")
+    assert again.code == 0
+    assert "going on in" in again.err
+    assert "fold-5: pass" not in again.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

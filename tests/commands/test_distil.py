@@ -1,6 +1,7 @@
 """`distil label` and `distil filter` as they are typed: both teachers, the report, and refusals that write nothing."""
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,8 @@ def test_a_run_of_our_own_labels_every_text_and_its_training_pairs_are_marked(
     parts = read_split(artifacts / "datasets/mvsa_single", parts=("train", "val"))
     seen = {id_ for id_, is_seen in zip(labels.ids, labels.gold_seen, strict=True) if is_seen}
     assert seen == {*parts["train"], *parts["val"]}
+    pairs = read_manifest(artifacts / "datasets/mvsa_single").by_id()
+    assert labels.gold_pairs == {"mvsa_single": {id_: pairs[id_].image_digest for id_ in sorted(seen)}}
     assert len(seen) == typed.document["gold_seen"] < 90
 
 
@@ -86,12 +89,24 @@ def test_labels_of_a_run_are_its_own_predictions(taught: tuple[Path, Any]) -> No
     np.testing.assert_allclose(ours, predictions.probabilities, atol=1e-6)
 
 
+def test_a_run_may_have_its_classes_in_any_order(taught: tuple[Path, Any], tmp_path: Path) -> None:
+    """The same head, told that its first output is positive: the columns of the labels change places."""
+    artifacts, run = taught
+    other = shutil.copytree(run.path, tmp_path / "other")
+    document = json.loads((other / "run.json").read_text(encoding="utf-8"))
+    assert document["classes"] == ["negative", "neutral", "positive"]
+    (other / "run.json").write_text(json.dumps(document | {"classes": ["positive", "neutral", "negative"]}))
+    labels, turned = (label_by_run(artifacts, "mvsa_single", path, device="cpu") for path in (run.path, other))
+    assert np.array_equal(turned.probabilities, labels.probabilities[:, ::-1])
+    assert not np.allclose(labels.probabilities[:, 0], labels.probabilities[:, 2])
+
+
 def test_pairs_of_another_dataset_with_the_same_words_are_marked(
     type_command: Type, taught: tuple[Path, Any], tmp_path: Path
 ) -> None:
     artifacts, run = taught
     own = read_manifest(artifacts / "datasets/mvsa_single")
-    parts = read_split(artifacts / "datasets/mvsa_single", parts=("train", "test"))
+    parts = read_split(artifacts / "datasets/mvsa_single", parts=("train", "val", "test"))
     texts = own.by_id()
     rows = {"a": texts[parts["train"][0]].text.upper(), "b": texts[parts["test"][0]].text, "c": "quite other words"}
     with (tmp_path / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
@@ -110,6 +125,8 @@ def test_pairs_of_another_dataset_with_the_same_words_are_marked(
     assert type_command(*words).code == 0
     labels = read_pseudo_labels(artifacts, "others")
     assert dict(zip(labels.ids, labels.gold_seen.tolist(), strict=True)) == {"a": True, "b": False, "c": False}
+    taught_on = {id_: texts[id_].image_digest for id_ in (*parts["train"], *parts["val"])}
+    assert labels.gold_pairs == {"mvsa_single": taught_on}
 
 
 def test_a_head_that_sees_the_image_is_no_teacher(type_command: Type, taught: tuple[Path, Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,11 @@ def test_without_cached_vectors_the_images_are_answered_alike(
     assert "macro F1" in typed.out
 
 
+@pytest.mark.parametrize("is_saved_anew", [False, True])
 def test_an_image_that_is_another_pairs_of_the_training_is_left_out_by_name(
-    artifacts: Path, tmp_path: Path, type_command: Type
+    artifacts: Path, tmp_path: Path, type_command: Type, is_saved_anew: bool
 ) -> None:
+    from sentifuse.data.image_hashes import read_image_hashes
     from sentifuse.extract.seen_images import SeenImage, read_seen, write_seen
 
     shutil.copytree(artifacts, tmp_path / "artifacts")
@@ -85,7 +88,11 @@ def test_an_image_that_is_another_pairs_of_the_training_is_left_out_by_name(
     from sentifuse.data.manifest import read_manifest
 
     digest = read_manifest(artifacts / "datasets" / "shop").by_id()[tested[0]].image_digest
-    write_seen(folder, [*read_seen(folder), SeenImage(image_digest=digest, id="elsewhere", dataset="other")])
+    image = SeenImage(image_digest=digest, id="elsewhere", dataset="other")
+    if is_saved_anew:
+        hashes = read_image_hashes(artifacts / "datasets" / "shop")
+        image = replace(image, image_digest="f" * 64, image_hash=hashes[digest])
+    write_seen(folder, [*read_seen(folder), image])
     words = ("distil", "evaluate", "--student", "taught", "--dataset", "shop", "--json", *SPLIT)
     typed = type_command(*words, "--artifacts", tmp_path / "artifacts")
     assert typed.code == 0, typed.err
@@ -105,12 +112,15 @@ def test_a_student_that_saw_the_part_or_whose_teacher_did_is_refused(
     tested = read_split(artifacts / "datasets" / "shop", protocol="random", seed=0, parts=("test",))["test"]
     path = tmp_path / "artifacts" / "crowd" / "students" / "taught" / "student.json"
     document = json.loads(path.read_text())
-    path.write_text(json.dumps(document | {"gold_seen": {tested[0]: ""}}))
-    told = type_command(
-        "distil", "evaluate", "--student", "taught", "--dataset", "shop", *SPLIT, "--artifacts", tmp_path / "artifacts"
-    )
-    assert told.code == 3
-    assert f"saw the labels of 1 of the {len(tested)} pairs of this part ({tested[0]})" in told.err
+    there = ("--dataset", "shop", *SPLIT, "--artifacts", tmp_path / "artifacts")
+    for known in (
+        {"gold_seen": {tested[0]: ""}},
+        {"trained_on": {"dataset": "other"}, "gold_seen": {}, "gold_seen_elsewhere": {"shop": {tested[0]: ""}}},
+    ):
+        path.write_text(json.dumps(document | known))
+        told = type_command("distil", "evaluate", "--student", "taught", *there)
+        assert told.code == 3
+        assert f"saw the labels of 1 of the {len(tested)} pairs of this part ({tested[0]})" in told.err
 
 
 @pytest.mark.parametrize(

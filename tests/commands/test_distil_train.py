@@ -22,6 +22,7 @@ def test_a_probe_is_trained_out_of_fold_and_its_features_are_current(pairs: Path
     typed = type_command("distil", "train", "--student", "probe", "--folds", "3", "--name", "one", *SMALL, *words)
     assert typed.code == 0, typed.err
     assert "train: 41 images (" in typed.err
+    assert "split: the kept set's own two parts" in typed.err
     assert "without fold 3/3: epoch 2/2" in typed.err
     assert "cannot load" not in typed.err
     assert "next: sentifuse distil features --student one --dataset shop" in typed.err
@@ -75,6 +76,7 @@ def test_labels_by_people_are_trained_on_for_comparison(pairs: Path, type_comman
     assert typed.code == 0, typed.err
     assert typed.document["scored_against"] == "people"
     assert typed.document["trained_on"]["split"]["protocol"] == "random"
+    assert "split random, seed 0, rule " in typed.err
     assert "human labels are known to the teacher or used here" in typed.err
 
 
@@ -86,6 +88,7 @@ def test_labels_by_people_are_trained_on_for_comparison(pairs: Path, type_comman
         (("distil", "train", "--kept", "other"), 3, "distil filter"),
         (("distil", "train", "--student", "full"), 2, "--base"),
         (("distil", "train", "--folds", "1"), 2, "--folds"),
+        (("distil", "train", "--fold", "1"), 2, "--protocol grouped-folds"),
         (("distil", "train", "--log", "tensorbord"), 2, "tensorboard"),
         (("distil", "train", "--features", "clip.image"), 4, "extract --dataset shop --encoders clip"),
         (("distil", "features", "--student", "nobody"), 2, "expected a student folder"),

@@ -1,7 +1,7 @@
 """Fixtures of the crowd's tests: a miniature ViT in a folder, images whose colour is their class, small tweets."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +127,13 @@ def write_tweets(tmp_path: Path) -> Callable[..., Path]:
         write_card(dataset, Card(name="tweets", classes=SENTIMENT, rule="multisentinet", protocol="random", **card))
         rng = np.random.default_rng(0)
         folders = {}
-        for encoder, field in (("teacher", "probabilities"), ("context", "vector"))[not with_teacher :]:
+        for encoder, name in (("teacher", "probabilities"), ("context", "vector"))[not with_teacher :]:
             width = 3 if encoder == "teacher" else 16
             feature_set = create_feature_set(
                 artifacts / "cache" / "tweets",
                 encoder=encoder,
                 recipe={"encoder": encoder, "settings": {"clean": "teacher"}},
-                fields=(Field(name=field, dtype="float32", shape=(width,)),),
+                fields=(Field(name=name, dtype="float32", shape=(width,)),),
             )
             rows = []
             for tweet, pair in zip(tweets, pairs, strict=True):
@@ -144,7 +144,7 @@ def write_tweets(tmp_path: Path) -> Callable[..., Path]:
                     rows.append(Row(id=tweet.id, digest=digest_, status=status))
                     continue
                 value = np.array(values, dtype=np.float32)
-                rows.append(Row(id=tweet.id, digest=digest_, status="ok", values={field: value}))
+                rows.append(Row(id=tweet.id, digest=digest_, status="ok", values={name: value}))
             with FeatureWriter(feature_set) as writer:
                 writer.commit(writer.stage(0, rows[:5]))
                 if rows[5:]:
@@ -193,8 +193,11 @@ class CrowdWorld:
     seed: int = 0
     flipped: frozenset[int] = frozenset()  # pairs whose pseudo-label is another one
     gold_seen: frozenset[int] = frozenset()
+    gold_pairs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # that the teacher was trained on
+    details: Mapping[str, Any] = field(default_factory=dict)  # of the feature set
     extra: int = 0  # pairs of the dataset that are not kept
     name: str = "crowd"
+    reader: str = "pairs"
     width: int = 6
 
     @property
@@ -215,8 +218,9 @@ class CrowdWorld:
         said = [Annotation(id_, "image", 0, SENTIMENT[self.truth(i)]) for i, id_ in enumerate(self.ids)]
         said += [Annotation(id_, "text", 0, SENTIMENT[self.truth(i)]) for i, id_ in enumerate(self.ids)]
         write_annotations(dataset, said)
-        card = {"reader": "pairs", "source": "test", "root": str(dataset), "encoding": "utf-8", "seed": 0, "counts": {}}
-        write_card(dataset, Card(name=self.name, classes=SENTIMENT, rule="multisentinet", protocol="random", **card))
+        card = {"reader": self.reader, "source": "test", "root": str(dataset), "encoding": "utf-8", "seed": 0}
+        labelled = {"rule": "multisentinet", "protocol": "random", "counts": {}}
+        write_card(dataset, Card(name=self.name, classes=SENTIMENT, **card, **labelled))
         self._write_features(pairs)
         self.write_kept()
         return self
@@ -231,6 +235,7 @@ class CrowdWorld:
             encoder="context",
             recipe={"encoder": "context", "version": 1},
             fields=(Field(name="vector", dtype="float32", shape=(self.width,)),),
+            details=self.details,
         )
         rows = []
         for i, pair in enumerate(pairs):
@@ -256,7 +261,13 @@ class CrowdWorld:
         shares = np.full((len(classes), 3), 0.02, dtype=np.float32)
         shares[np.arange(len(classes)), classes] = 0.96
         seen = np.array([i in self.gold_seen for i in range(len(classes))])
-        labels = PseudoLabels(ids=tuple(self.ids), probabilities=shares, gold_seen=seen, provenance={"teacher": "test"})
+        labels = PseudoLabels(
+            ids=tuple(self.ids),
+            probabilities=shares,
+            gold_seen=seen,
+            provenance={"teacher": "test"},
+            gold_pairs=self.gold_pairs,
+        )
         write_pseudo_labels(self.artifacts, self.name, "default", labels, overwrite=True)
         kept = Kept(
             ids=tuple(self.ids[: self.n]),

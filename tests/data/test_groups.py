@@ -1,6 +1,7 @@
 """Groups are those that comparing every pair with every other would find, and follow pairs and images."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sentifuse.data import image_hashes
-from sentifuse.data.groups import ensure_groups, name_components, near_hashes, read_groups, same_keys
+from sentifuse.data import groups, image_hashes
+from sentifuse.data.card import read_card, write_card
+from sentifuse.data.groups import (
+    ensure_groups,
+    joins_tweets,
+    name_components,
+    near_hashes,
+    near_values,
+    read_groups,
+    same_keys,
+)
+from sentifuse.data.manifest import read_manifest, write_manifest
 from sentifuse.data.prepare import prepare
 
 Make = Callable[..., Path]
@@ -55,9 +66,14 @@ def test_near_hashes_are_those_of_brute_force(max_bits: int, seed: int) -> None:
 
 
 @settings(derandomize=True, max_examples=50)
-@given(st.lists(st.one_of(st.none(), st.integers(0, 15), st.integers(2**64 - 9, 2**64 - 1)), max_size=25))
-def test_every_edge_is_near_and_crowded_bands_lose_none(values: list[int | None]) -> None:
-    edges = near_hashes(values, 4)
+@given(
+    st.lists(st.one_of(st.none(), st.integers(0, 15), st.integers(2**64 - 9, 2**64 - 1)), max_size=25),
+    st.sampled_from([0, 5, groups.MANY_EDGES]),
+)
+def test_every_edge_is_near_and_crowded_bands_lose_none(values: list[int | None], many: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups, "MANY_EDGES", many)  # thinned out at every step, now and then, at the end
+        edges = near_hashes(values, 4)
     ids = [f"{place:02}" for place in range(len(values))]
 
     def near(a: int, b: int) -> bool:
@@ -66,6 +82,22 @@ def test_every_edge_is_near_and_crowded_bands_lose_none(values: list[int | None]
 
     assert all(near(a, b) for a, b in edges.tolist())
     assert name_components(ids, [edges]) == components_by_brute_force(ids, near)
+
+
+def test_near_values_are_all_near_pairs() -> None:
+    values = np.unique(np.array([value for value in planted_hashes(3, 90) if value is not None], dtype=np.uint64))
+    found = {tuple(sorted(pair)) for pairs in near_values(values, 5) for pair in pairs.tolist()}
+    n = range(len(values))
+    assert found == {(a, b) for b in n for a in range(b) if (int(values[a]) ^ int(values[b])).bit_count() <= 5}
+    assert len(found) > 20
+
+
+def test_a_family_of_a_thousand_hashes_has_fewer_edges_than_hashes() -> None:
+    one = 0x0123456789ABCDEF
+    family = [one ^ (1 << a) ^ (1 << b) for a in range(64) for b in range(a)][:1000]  # all within 4 bits of each other
+    edges = near_hashes([*family, one ^ (0xFFFF << 8)], 4)
+    assert len(edges) == 999
+    assert len(set(name_components([f"{place:04}" for place in range(1001)], [edges]))) == 2
 
 
 @settings(derandomize=True, max_examples=50)
@@ -139,3 +171,22 @@ def test_groups_outlive_the_images(pictures: Path, tmp_path: Path) -> None:
         image.unlink()
     (pictures / "groups.parquet").unlink()
     assert read_groups(pictures) == before
+
+
+def test_only_the_ids_of_tweets_join_pairs(pictures: Path) -> None:
+    """12-1 and 12-2 are pairs like others, unless the reader says that they are of one tweet."""
+    manifest = read_manifest(pictures)
+    renamed = [replace(pair, id={"4": "12-1", "8": "12-2"}.get(pair.id, pair.id)) for pair in manifest.pairs]
+    write_manifest(pictures, replace(manifest, pairs=tuple(renamed)))
+    plain = ensure_groups(pictures)
+    file = (pictures / "groups.parquet").read_bytes()
+    assert plain.by_id()["12-2"] == "12-2"
+    assert not joins_tweets(pictures)
+    write_card(pictures, replace(read_card(pictures), reader="t4sa"))
+    joined = ensure_groups(pictures)
+    assert joined.by_id() == plain.by_id() | {"12-2": "12-1"}
+    assert (joined.text_group, joined.image_group) == (plain.text_group, plain.image_group)
+    assert joins_tweets(pictures)
+    write_card(pictures, replace(read_card(pictures), reader="mvsa"))
+    assert ensure_groups(pictures) == plain
+    assert (pictures / "groups.parquet").read_bytes() == file

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sentifuse import ConfigError
+from sentifuse import ConfigError, ResourceError
 from sentifuse.extract import keras_names, keras_vit
 from sentifuse.extract.errors import ModelMismatch
 from sentifuse.extract.keras_names import VARIANTS, Variant
@@ -327,3 +327,27 @@ def test_a_second_conversion_writes_nothing_and_another_student_is_replaced_by_f
 def test_half_precision_weights_become_float32(converted: Convert) -> None:
     made = converted(weights=lambda w: {name: value.astype(np.float16) for name, value in w.items()})
     assert made.tensors == 42
+
+
+@pytest.mark.parametrize("problem", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_stop_between_the_two_renames_loses_no_student(
+    tmp_path: Path, converted: Convert, monkeypatch: pytest.MonkeyPatch, problem: BaseException
+) -> None:
+    first = converted()
+    before = (first.folder / "model.safetensors").read_bytes()
+    aside: list[bytes] = []
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if ".new-" in self.name and Path(target) == first.folder:
+            # Whatever happens now, a killed process included, the old student is whole beside it.
+            aside.extend((old / "model.safetensors").read_bytes() for old in tmp_path.glob(".student.old-*"))
+            raise problem
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(ResourceError if isinstance(problem, OSError) else KeyboardInterrupt):
+        converted(gelu="exact", overwrite=True)
+    assert aside == [before]
+    assert read_student(first.folder).head["gelu"] == "tanh"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.h5", "student"]

@@ -75,3 +75,10 @@ def test_nothing_to_score_is_refused() -> None:
 def test_two_columns_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(N, 3\)"):
         decide(np.zeros((2, 2), dtype=np.float32))
+
+
+def test_of_equal_maxima_the_first_tells_whether_an_image_is_neutral() -> None:
+    """As the filter does: positive comes behind neutral, negative before it."""
+    ties = np.array([[0.2, 0.4, 0.4], [0.4, 0.4, 0.2], [0.1, 0.5, 0.4], [0.1, 0.3, 0.6]], dtype=np.float32)
+    shares = [score_binary(LABELS[:1], ties[i : i + 1])["neutral_share"] for i in range(4)]
+    assert shares == [1.0, 0.0, 1.0, 0.0]

@@ -103,3 +103,29 @@ def test_equal_seeds_give_equal_answers_and_torchs_generator_is_left_alone(
 def test_a_class_without_images_is_refused(head: nn.Module, vectors: np.ndarray) -> None:
     with pytest.raises(TrainingError, match="positive"):
         train_head(head, vectors, CLASSES, recipe_of("five_fold"), train_rows=ROWS[::2], val_rows=ROWS[:0])
+
+
+def test_the_head_follows_the_recipes_step_sizes_and_clip(linear: nn.Module, vectors: np.ndarray) -> None:
+    def moved(**changes: object) -> float:
+        recipe = recipe_of("five_fold", **{"epochs": 1, "batch_size": N, "optimiser": "adamw"} | changes)
+        head = copy.deepcopy(linear)
+        train_head(head, vectors, CLASSES, recipe, train_rows=ROWS, val_rows=ROWS[:0])
+        return float((head.classifier.weight - linear.classifier.weight).abs().max().detach())
+
+    assert moved(head_learning_rate=0.2) == pytest.approx(0.2, rel=1e-3)  # AdamW's first step
+    assert moved(head_learning_rate=0.2, epochs=4) > moved(head_learning_rate=0.2, epochs=4, schedule="cosine")
+    assert moved(head_learning_rate=0.2, gradient_clip=1e-9) < 0.19  # below AdamW's epsilon
+
+
+def test_of_equal_accuracies_the_first_weights_are_kept(linear: nn.Module, vectors: np.ndarray) -> None:
+    steps = []
+    for select in ("accuracy", "macro_f1"):
+        recipe = recipe_of(
+            "fi_splits", epochs=8, batch_size=10, optimiser="adamw", head_learning_rate=0.1, validate_every=1,
+            select=select,
+        )  # fmt: skip
+        head = copy.deepcopy(linear)
+        learned = train_head(head, vectors, CLASSES, recipe, train_rows=ROWS[:30], val_rows=ROWS[30:])
+        assert learned.best["val_accuracy"] == 1.0
+        steps.append(learned.best["step"])
+    assert steps[0] < steps[1]  # of equal macro-F1 the lower loss counts, which falls on

@@ -11,8 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentifuse import ConfigError, DataError, ResourceError
+from sentifuse.cache.errors import Locked
+from sentifuse.crowd.benchmarks import trainers
 from sentifuse.crowd.benchmarks.run import BenchmarkRequest, run_benchmarks
 from sentifuse.crowd.benchmarks.table import grids_of
+from sentifuse.crowd.folder_lock import only_here
+from sentifuse.data.files import digest
+from sentifuse.extract.encoder import describe_encoder
+from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.models.weights import locate
+from sentifuse.extract.profile import EncoderEntry
+from sentifuse.extract.seen_images import SeenImage
+from sentifuse.extract.student_base import copy_base, describe_base
+from sentifuse.extract.students import StudentConfig, StudentParts, head_shapes, write_student
 
 CLASSES = [1, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1, 0]  # 7 positive, 5 negative
 
@@ -154,6 +165,140 @@ def test_five_folds_fine_tune_the_model_and_answer_every_image(run: Callable[...
     assert found["accuracy"]["sd"] == pytest.approx(np.std(accuracies))
     left = sorted(path.name for path in Path(document["files"]["json"]).parent.iterdir())
     assert left == ["benchmark.json", "five_fold", "predictions", "table.md", "table.tex"]  # no weights stay behind
+
+
+class Stopped(Exception):
+    """Stands for a process that was killed."""
+
+
+@pytest.fixture
+def probe(tmp_path: Path) -> Path:
+    """A student of kind probe over the miniature image network: its folds take milliseconds."""
+    source = ModelSource(kind="tiny", name="image", architecture="tiny_conv", seed=3)
+    model = locate(source, search=(), is_offline=True)
+    entry = EncoderEntry(name="context", model=source, where="test")
+    plan = describe_encoder(entry, model, precision="exact", device="cpu")
+    head = {"kind": "linear", "in": plan.build(device="cpu", share={}).fields[0].shape[0]}
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=shape, scale=0.1).astype(np.float32) for name, shape in head_shapes(head).items()}
+    parts = StudentParts(config=StudentConfig(kind="probe", head=head, base=describe_base(plan)), tensors=tensors)
+    seen = [SeenImage(image_digest=digest(b"none"), id="x", dataset="t4sa")]
+    return write_student(tmp_path / "probe", parts, base=lambda folder: copy_base(model, folder), seen=seen)
+
+
+def times_taken_out(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in ("made", "files", "command")}
+
+
+def test_a_stop_in_a_fold_loses_nothing_that_was_done(
+    tmp_path: Path, root: Path, probe: Path, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values: dict[str, Any] = {"model": str(probe), "with_five_fold": True, "overrides": {"epochs": 2}}
+    expected = run("5agree", out=tmp_path / "whole", **values)
+    assert expected["is_complete"]
+    tasks: list[str] = []
+    look = trainers._ProbeTrainer.__call__
+
+    def stop_in_fold_4(self: Any, task: Any) -> Any:
+        tasks.append(task.name)
+        if tasks == [f"5agree-fold-{k}" for k in (1, 2, 3, 4)]:
+            raise Stopped
+        return look(self, task)
+
+    monkeypatch.setattr(trainers._ProbeTrainer, "__call__", stop_in_fold_4)
+    out = tmp_path / "out"
+    with pytest.raises(Stopped):
+        run("5agree", out=out, **values)
+    written = json.loads((out / "benchmark.json").read_text(encoding="utf-8"))
+    assert not written["is_complete"]
+    assert written["benchmarks"][0]["scores"] == expected["benchmarks"][0]["scores"]
+    assert sorted(path.name for path in (out / "fine-tuned").iterdir()) == [f"5agree-fold-{k}.json" for k in (1, 2, 3)]
+    (out / ".training-killed").mkdir()  # what a process that is killed leaves behind
+    tasks.clear()
+    predictions = (out / "predictions" / "5agree.csv").stat().st_mtime_ns
+    found = run("5agree", out=out, **values)
+    assert tasks == ["5agree-fold-4", "5agree-fold-5"]
+    assert (out / "predictions" / "5agree.csv").stat().st_mtime_ns == predictions
+
+    def elsewhere(document: dict[str, Any]) -> str:
+        return json.dumps(times_taken_out(document)).replace(str(out), str(tmp_path / "whole"))
+
+    assert elsewhere(found) == elsewhere(expected)
+    for name in ("five_fold/5agree.csv", "table.md"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    names = {path.name for path in out.iterdir()}
+    assert names == {"benchmark.json", "five_fold", "predictions", "table.md", "table.tex"}
+    tasks.clear()
+    assert elsewhere(run("5agree", out=out, **values)) == elsewhere(expected)
+    assert tasks == []
+
+
+def test_the_splits_of_fi_are_gone_on_with_too(
+    tmp_path: Path,
+    probe: Path,
+    write_fi_splits: Callable[[Path], None],
+    run: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_fi_splits(tmp_path / "fi")
+    values: dict[str, Any] = {"model": str(probe), "root": tmp_path / "fi", "with_fi_splits": True}
+    tasks: list[str] = []
+    look = trainers._ProbeTrainer.__call__
+
+    def stop_in_split_3(self: Any, task: Any) -> Any:
+        tasks.append(task.name)
+        if len(tasks) == 3:
+            raise Stopped
+        return look(self, task)
+
+    monkeypatch.setattr(trainers._ProbeTrainer, "__call__", stop_in_split_3)
+    with pytest.raises(Stopped):
+        run(out=tmp_path / "out", **values)
+    found = run(out=tmp_path / "out", **values)
+    assert tasks == [f"FI-split-{k}" for k in (1, 2, 3, 3, 4, 5)]
+    accuracies = [one["accuracy"] for one in found["fi_splits"]["splits"]]
+    assert len(accuracies) == 5
+    assert found["fi_splits"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"overrides": {"epochs": 3}}, "settings"),
+        ({"with_five_fold": True}, "five_fold"),
+        ({"names": ("5agree", "FI_complete")}, "lists"),
+    ],
+)
+def test_another_benchmarking_is_not_gone_on_with(
+    tmp_path: Path, root: Path, run: Callable[..., dict[str, Any]], changes: dict[str, Any], differs: str
+) -> None:
+    out = tmp_path / "out"
+    run("5agree", out=out)
+    before = (out / "benchmark.json").read_bytes()
+    names = changes.pop("names", ("5agree",))
+    with pytest.raises(ConfigError, match=rf"another benchmarking was begun there; these differ: {differs}\."):
+        run(*names, out=out, **changes)
+    assert (out / "benchmark.json").read_bytes() == before
+
+
+def test_a_list_or_a_model_that_changed_is_not_gone_on_with(
+    tmp_path: Path, root: Path, probe: Path, run: Callable[..., dict[str, Any]]
+) -> None:
+    out = tmp_path / "out"
+    run("5agree", out=out)
+    with pytest.raises(ConfigError, match=r"these differ: model\."):
+        run("5agree", out=out, model=str(probe))
+    file = root / "Twitter Testing Dataset I" / "5agree.csv"
+    file.write_text(file.read_text(encoding="utf-8").replace("0001.jpg,0", "0001.jpg,1"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"these differ: lists\."):
+        run("5agree", out=out)
+
+
+def test_two_benchmarkings_in_one_folder_are_refused(tmp_path: Path, run: Callable[..., dict[str, Any]]) -> None:
+    with only_here(tmp_path / "out"), pytest.raises(Locked):
+        run("5agree", out=tmp_path / "out")
+    assert run("5agree", out=tmp_path / "out")["is_complete"]
 
 
 @pytest.mark.parametrize(

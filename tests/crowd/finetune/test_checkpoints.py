@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from sentifuse import ConfigError, DataError
-from sentifuse.crowd.finetune.checkpoints import CHECKPOINT, Checkpoints
+from sentifuse.crowd.finetune.checkpoints import CHECKPOINT, Checkpoints, TensorFile
 
 IDENTITY = {"seed": 0, "recipe.epochs": 3}
 
@@ -82,4 +83,19 @@ def test_older_best_weights_stay_until_a_checkpoint_names_newer_ones(tmp_path: P
     with pytest.raises(DataError, match="best weights so far cannot be read"):
         store.read_best(new)
     store.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_on_disk_is_read_back_one_tensor_at_a_time_and_goes_with_the_checkpoint(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tensors = {"vit.a": rng.normal(size=(3, 4)).astype(np.float32).T, "head.b": np.zeros(0, np.float32)}
+    found = TensorFile.write(tmp_path, tensors)
+    assert {*found} == {*tensors} == {name for name, _ in found.items()}
+    assert len(found) == 2
+    for name, value in tensors.items():
+        np.testing.assert_array_equal(found[name], value)
+    assert found["vit.a"] is not found["vit.a"]
+    with pytest.raises(KeyError):
+        found["vit.c"]
+    Checkpoints(tmp_path, {}).remove()
     assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import torch
 from PIL import Image
 
 from sentifuse import DataError
+from sentifuse.crowd.finetune import images
 from sentifuse.crowd.finetune.images import Squares, find_left_out, stream
 from sentifuse.crowd.finetune.recipe import ImageRow
 from sentifuse.data.images import read_image
+from sentifuse.extract.backbones.tensorflow_resize import resize_like_tensorflow
 from sentifuse.extract.backbones.vision import Pixels
 
 Write = Callable[[Sequence[int]], list[ImageRow]]
@@ -100,3 +103,33 @@ def test_only_a_few_batches_are_loaded_ahead(coloured_images: Write) -> None:
     with closing(stream(rows, [np.array([i]) for i in range(30)], SQUARES, threads=2, chance=chance)) as loaded:
         next(loaded)
         assert len(asked) <= 4
+
+
+def test_squares_of_a_converted_original_are_not_antialiased_and_not_rounded(tmp_path: Path) -> None:
+    path = noise(tmp_path / "a.png", 161, 140)
+    squares = replace(SQUARES, resize="tensorflow")
+    expected = resize_like_tensorflow(np.asarray(read_image(path)), 32, 32)
+    assert squares.load(path).dtype == np.float32
+    np.testing.assert_array_equal(squares.load(path), expected)
+    assert np.abs(expected - SQUARES.load(path)).mean() > 20  # noise that the antialiased filter averages away
+    whole = replace(squares, crop_min=1.0).load_augmented(path, np.random.default_rng(1))
+    assert whole.shape == (32, 32, 3)
+    assert whole.std() > 40  # still noise: a crop is resized in the same way
+
+
+def test_files_are_checked_a_chunk_at_a_time(coloured_images: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = coloured_images([0, 1, 2, 0, 1, 2, 0])
+    for place in (1, 6):
+        rows[place].path.unlink()
+    asked: list[int] = []
+
+    class Pool(images.ThreadPoolExecutor):
+        def map(self, fn: Any, *iterables: Any, **more: Any) -> Any:
+            asked.append(len(iterables[0]))
+            return super().map(fn, *iterables, **more)
+
+    monkeypatch.setattr(images, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(images, "CHECKS_AHEAD", 1)
+    found = find_left_out(rows, np.arange(7), threads=3)
+    assert [image.id for image in found] == ["t1-1", "t6-1"]
+    assert asked == [3, 3, 1]

@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from sentifuse import ConfigError, DataError, ResourceError, TrainingError
+from sentifuse.cache.errors import Locked
 from sentifuse.crowd.finetune.checkpoints import CHECKPOINT
 from sentifuse.crowd.finetune.images import Squares
 from sentifuse.crowd.finetune.job import finetune, remove_checkpoint
 from sentifuse.crowd.finetune.network import build_student, read_base
-from sentifuse.crowd.finetune.recipe import Finetuned, FinetuneRequest, resolve_recipe
+from sentifuse.crowd.finetune.recipe import Finetuned, FinetuneRequest, LeftOut, resolve_recipe
+from sentifuse.crowd.folder_lock import only_here
 
 Request = Callable[..., FinetuneRequest]
 TIMES = {"seconds", "images_per_s", "waiting_share"}
@@ -112,6 +114,48 @@ def test_how_many_images_at_a_time_and_threads_do_not_change_the_result(finetune
     for name, value in whole.tensors.items():
         np.testing.assert_allclose(in_parts.tensors[name], value, atol=2e-3, err_msg=name)
     assert same(finetune(replace(request, out=request.out / "c", loader_threads=1)), whole)
+
+
+def test_a_training_that_ran_out_of_memory_goes_on_with_fewer_images_at_a_time(finetune_request: Request) -> None:
+    request = finetune_request({"patience": 0}, checkpoint_every=2)
+    whole = finetune(replace(request, out=request.out / "whole"))
+    stopped = replace(request, out=request.out / "stopped")
+    with pytest.raises(Stopped):
+        finetune(stopped, progress=stop_after(7))
+    found = finetune(replace(stopped, recipe=replace(request.recipe, micro_batch=2), resume=True))
+    assert found.history[-1]["step"] == whole.history[-1]["step"]
+    assert found.history[-1]["train_loss"] == pytest.approx(whole.history[-1]["train_loss"], rel=1e-2)
+
+
+def test_too_little_memory_in_a_step_names_the_way_out(
+    finetune_request: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **more: object) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(torch.Tensor, "backward", fail)
+    with pytest.raises(ResourceError, match=r"for 4 images of 32 pixels.*--set micro_batch=2 .*goes on with it"):
+        finetune(finetune_request())
+
+
+def test_two_equal_trainings_at_a_time_are_refused(finetune_request: Request) -> None:
+    request = finetune_request()
+    with only_here(request.out), pytest.raises(Locked):
+        finetune(request)
+    assert list(request.out.iterdir()) == []
+    finetune(request)
+
+
+def test_images_that_are_known_to_be_of_no_use_are_not_looked_at_again(finetune_request: Request) -> None:
+    """What was found of all folds is cut down to the images of this one."""
+    request = finetune_request({"epochs": 1})
+    request.images[1].path.unlink()
+    expected = finetune(replace(request, out=request.out / "a"))
+    known = [LeftOut(id=image.id, path=str(image.path), reason="missing") for image in request.images[:2]]
+    known[0] = replace(known[0], path="elsewhere")
+    found = finetune(replace(request, out=request.out / "b", find_left_out=lambda: tuple(known)))
+    assert [image.id for image in found.left_out] == ["t1-1"]
+    assert same(found, expected)
 
 
 def test_the_first_stage_moves_the_head_alone(finetune_request: Request, tiny_vit: Path) -> None:
@@ -262,7 +306,7 @@ def test_packages_that_are_missing_are_named_before_an_image_is_read(
         image.path.unlink()
     for name in ("peft", "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
-    with pytest.raises(ResourceError, match=r"sentifuse\[students\]"):
+    with pytest.raises(ResourceError, match=r"sentifuse\[peft\]"):
         finetune(request)
     with pytest.raises(ResourceError, match=r"sentifuse\[tensorboard\]"):
         finetune(replace(request, kind="full", writes_tensorboard=True))

@@ -73,5 +73,5 @@ def test_merged_weights_compute_the_same_under_the_old_names() -> None:
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     modules: Any = sys.modules
     monkeypatch.setitem(modules, "peft", None)
-    with pytest.raises(ResourceError, match=r"pip install 'sentifuse\[students\]'"):
+    with pytest.raises(ResourceError, match=r"pip install 'sentifuse\[peft\]'"):
         attach_adapters(Block("query", "value"), rank=1, alpha=1, dropout=0.0)

@@ -138,5 +138,25 @@ def test_a_student_with_missing_weights_is_refused(tiny_vit: Path, tmp_path: Pat
 
 
 def test_squares_of_another_type_are_refused(tiny_vit: Path) -> None:
-    with pytest.raises(ValueError, match="expected uint8"):
-        build(tiny_vit)(SQUARES.float())
+    with pytest.raises(ValueError, match="expected uint8 or float32"):
+        build(tiny_vit)(SQUARES.double())
+
+
+def test_squares_that_were_not_rounded_are_read_alike(tiny_vit: Path) -> None:
+    student = build(tiny_vit)
+    with torch.no_grad():
+        torch.testing.assert_close(student(SQUARES.float()), student(SQUARES))
+
+
+def test_a_base_says_how_its_images_are_resized(tiny_vit: Path, tmp_path: Path) -> None:
+    student = build(tiny_vit)
+    assert read_base(write_student(student, tmp_path / "own"), 0).resize == "processor"
+    assert read_base(write_student(student, tmp_path / "original", resize="tensorflow"), 0).resize == "tensorflow"
+    assert read_base(tiny_vit, 0).resize == "processor"
+
+
+@pytest.mark.parametrize("gelu", ["exact", "tanh"])
+def test_a_new_head_has_the_gelu_of_the_recipe(tiny_vit: Path, gelu: str) -> None:
+    student = build(tiny_vit, gelu=gelu)
+    assert student.head_config == {"kind": "two_layer", "in": 32, "width": 32, "gelu": gelu}
+    assert student.head.gelu == gelu

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sentifuse import ConfigError, DataError, SentifuseError, TrainingError
+from sentifuse.crowd.finetune.network import read_base
 from sentifuse.crowd.finetune.recipe import FinetuneRecipe, FinetuneRequest
-from sentifuse.crowd.finetune.request import check_parts, check_request
+from sentifuse.crowd.finetune.request import check_parts, check_request, identity_of
 
 SHARES = np.tile(np.array([0.2, 0.3, 0.5], dtype=np.float32), (24, 1))
 
@@ -63,3 +64,45 @@ def test_parts_need_every_class_but_neutral_where_it_is_left_out() -> None:
         check_parts(FinetuneRecipe(scores_without_neutral=True), classes, train, val[:0])
     with pytest.raises(DataError, match="the validation part has 1 neutral images"):
         check_parts(FinetuneRecipe(scores_without_neutral=True), np.array([0, 1, 2, 2]), train, val)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probabilities": SHARES[:, ::-1]},
+        {"weights": np.linspace(0.5, 1, 24, dtype=np.float32)},
+        {"classes": np.zeros(24, np.int64)},
+        {"train_rows": np.arange(17)},
+        {"val_rows": np.arange(18, 23)},
+        {"seed": 1},
+        {"kind": "lora"},
+    ],
+)
+def test_whatever_changes_numbers_makes_another_training(
+    finetune_request: Callable[..., FinetuneRequest], changes: dict[str, Any]
+) -> None:
+    request = replace(finetune_request(), probabilities=SHARES, weights=np.ones(24, np.float32))
+    base = read_base(request.base, 0)
+    mine = identity_of(request, base, "float32")
+    assert identity_of(replace(request, **changes), base, "float32") != mine
+    assert identity_of(request, replace(base, resize="tensorflow"), "float32") != mine
+    assert identity_of(request, replace(base, digest="other"), "float32") != mine
+    assert identity_of(request, base, "bfloat16") != mine
+
+
+def test_places_devices_and_images_at_a_time_make_no_other_training(
+    finetune_request: Callable[..., FinetuneRequest],
+) -> None:
+    request = finetune_request()
+    base = read_base(request.base, 0)
+    other = replace(
+        request,
+        recipe=replace(request.recipe, micro_batch=2),
+        out=request.out / "other",
+        device="cuda",
+        loader_threads=1,
+        images=[replace(image, path=image.path.with_suffix(".moved")) for image in request.images],
+    )
+    assert identity_of(other, replace(base, folder=base.folder / "moved"), "float32") == identity_of(
+        request, base, "float32"
+    )

@@ -84,6 +84,14 @@ def test_pairs_whose_labels_the_teacher_saw_are_counted_apart(write_tweets: Writ
     assert of_images["unseen"]["kept"]["accuracy"] == pytest.approx(1 / 2)
 
 
+def test_the_words_of_a_seen_pair_are_seen_under_every_id(write_tweets: Write, tweets: list[Any]) -> None:
+    same = {"0-0": "So cold! http://t.co/x", "1-0": "so COLD", "2-1": "...", "1-1": "http://t.co/y"}
+    told = [replace(tweet, text=same.get(tweet.id, tweet.text)) for tweet in tweets]
+    of_texts = report_of(write_tweets(told), seen=("0-0", "1-1"))["gold"]["text_label"]
+    assert of_texts["seen"]["kept"]["n"] == 3  # 1-0 too; a text without words is like no other
+    assert of_texts["unseen"]["kept"]["n"] == 3
+
+
 def test_without_people_there_is_a_reason(write_tweets: Write, tweets: list[Any]) -> None:
     nobody = [replace(tweet, image_label=None, text_label=None) for tweet in tweets]
     report = report_of(write_tweets(nobody), thresholds=Thresholds())

@@ -20,6 +20,7 @@ def some_labels(n: int = 5, seed: int = 0) -> PseudoLabels:
         gold_seen=rng.random(n) < 0.5,
         provenance={"dataset": "tweets", "teacher": "encoder", "cleaning": "teacher"},
         left_out={"99-1": "text: missing"},
+        gold_pairs={"other": {"5": "a" * 64, "6": ""}},
     )
 
 
@@ -34,6 +35,7 @@ def test_write_then_read_is_identity(tmp_path: Path, n: int) -> None:
     assert found.probabilities.dtype == np.float32
     assert np.array_equal(found.gold_seen, labels.gold_seen)
     assert (found.provenance, found.left_out) == (labels.provenance, labels.left_out)
+    assert found.gold_pairs == {"other": {"5": "a" * 64, "6": ""}}
     assert found.digest == labels.digest
 
 
@@ -47,8 +49,9 @@ def test_the_same_labels_again_give_the_same_bytes(tmp_path: Path) -> None:
 def test_other_labels_of_this_name_are_refused_and_replaced_only_when_told(tmp_path: Path) -> None:
     path = write_pseudo_labels(tmp_path, "tweets", "a", some_labels())
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match=re.escape("Choose another --name, or replace them: --force")):
-        write_pseudo_labels(tmp_path, "tweets", "a", some_labels(seed=1))
+    for other in (some_labels(seed=1), replace(some_labels(), gold_pairs={})):
+        with pytest.raises(ConfigError, match=re.escape("Choose another --name, or replace them: --force")):
+            write_pseudo_labels(tmp_path, "tweets", "a", other)
     assert path.read_bytes() == before
     write_pseudo_labels(tmp_path, "tweets", "a", some_labels(seed=1), overwrite=True)
     assert read_pseudo_labels(tmp_path, "tweets", "a").digest == some_labels(seed=1).digest

@@ -1,8 +1,10 @@
 """The model behind cached vectors: found by digest, copied, and told when it is not here any more."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sentifuse import ConfigError
@@ -11,7 +13,9 @@ from sentifuse.cache.reader import FeatureReader
 from sentifuse.cache.spec import Field
 from sentifuse.cache.writer import FeatureWriter
 from sentifuse.crowd.students.base import check_feature, find_base
+from sentifuse.data.manifest import Manifest
 from sentifuse.extract.encoder import describe_encoder
+from sentifuse.extract.gold_seen import add_gold_seen, read_gold_seen
 from sentifuse.extract.models.located import read_base, read_folder, read_tiny
 from sentifuse.extract.models.source import ModelSource
 from sentifuse.extract.profile import EncoderEntry
@@ -94,3 +98,38 @@ def test_answers_by_fold_are_no_base(tmp_path: Path) -> None:
 def test_only_vectors_of_images_are_bases(name: tuple[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"context\.vector"):
         check_feature(*name)
+
+
+def test_a_student_below_is_found_though_its_teacher_knew_labels_of_the_dataset(tmp_path: Path, tiny_vit: Path) -> None:
+    """What was known is in the recipe of the features, and is no matter of the network."""
+    from transformers import ViTModel
+
+    from sentifuse.extract.students import StudentParts, write_student
+
+    state = ViTModel.from_pretrained(tiny_vit, add_pooling_layer=False).state_dict()
+    tensors = {f"vit.{name}": value.numpy() for name, value in state.items()}
+    tensors |= {
+        "head.classifier.weight": np.zeros((3, 32), np.float32),
+        "head.classifier.bias": np.zeros(3, np.float32),
+    }
+    processor = json.loads((tiny_vit / "preprocessor_config.json").read_text())
+    vit = json.loads((tiny_vit / "config.json").read_text())
+    config = StudentConfig(kind="vit", head={"kind": "linear", "in": 32}, vit=vit)
+    known = {"trained_on": {"dataset": "tweets"}, "gold_seen": {"1": ""}}
+    parts = StudentParts(config=config, tensors=tensors, processor=processor, notes=known)
+    folder = write_student(tmp_path / "student", parts)
+    source = ModelSource(kind="path", name=str(folder))
+    entry = EncoderEntry(name="crowd", model=source)
+    plan = describe_encoder(entry, read_folder(source, folder), precision="exact", device="cpu")
+    plan = add_gold_seen(plan, Manifest(tmp_path, ()), "tweets")
+    assert plan.details["gold_seen_ids"] == ["1"]
+    field = Field(name="embedding", dtype="float32", shape=(32,))
+    made = create_feature_set(
+        tmp_path / "cache", encoder="crowd", recipe=plan.recipe, fields=(field,), details=plan.details
+    )
+    FeatureWriter(made).close()
+    base = find_base(FeatureReader(made), "embedding")
+    assert base.problem == ""
+    (tmp_path / "probe" / "base").mkdir(parents=True)
+    base.copy(tmp_path / "probe" / "base")
+    assert read_gold_seen(tmp_path / "probe") == {"tweets": {"1": ""}}

@@ -6,20 +6,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from sentifuse import CacheError, ConfigError, DataError
 from sentifuse.cache.current import read_current
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.crowd.components import read_components
 from sentifuse.crowd.students.features import FeaturesRequest, FeaturesSummary, write_features
-from sentifuse.crowd.students.folder import StudentFolder
+from sentifuse.crowd.students.folder import StudentFolder, find_student
 from sentifuse.crowd.students.material import MaterialRequest
 from sentifuse.crowd.students.out_of_fold import ALL
 from sentifuse.crowd.students.train import StudentRequest, train_student
+from sentifuse.extract.gold_seen import read_gold_seen
 from sentifuse.extract.seen_images import read_seen
 from sentifuse.fuse.seen import refuse_seen
 
 Make = Callable[..., Any]
+TINY = {"head_epochs": 0, "epochs": 1, "batch_size": 32, "is_augmented": False, "image_px": 32}
 SMALL = {"epochs": 3, "batch_size": 16, "width": 8, "learning_rate": 0.01}
 
 
@@ -41,6 +45,58 @@ def read(world: Any, student: StudentFolder) -> dict[str, bytes]:
         for id_ in reader
         if reader.has_value(id_)
     }
+
+
+def _draw_another(path: Path) -> bytes:
+    """A picture that is unlike the one that was there, and unlike those of all other files."""
+    rng = np.random.default_rng([*path.read_bytes()[-9:], 77])
+    pixels = rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)
+    Image.fromarray(pixels).resize((48, 48), Image.Resampling.BICUBIC).save(path)
+    return path.read_bytes()
+
+
+def _write_note(path: Path) -> bytes:
+    """The same picture in other bytes."""
+    path.write_bytes(path.read_bytes() + b"a note")  # JPEG readers stop before it
+    return path.read_bytes()
+
+
+def _save_anew(path: Path) -> bytes:
+    """Nearly the same picture."""
+    Image.open(path).convert("RGB").resize((64, 64)).save(path, quality=60)
+    return path.read_bytes()
+
+
+def _other_pictures(world: Any, change: Callable[[Path], bytes] = _draw_another) -> None:
+    """Change the image files of a dataset, and give it rows that fit."""
+    from sentifuse.cache.featureset import open_feature_set
+    from sentifuse.cache.spec import Row
+    from sentifuse.cache.writer import FeatureWriter
+    from sentifuse.data.files import digest
+    from sentifuse.data.manifest import Manifest, read_manifest, write_manifest
+
+    folder = world.artifacts / "datasets" / world.name
+    manifest = read_manifest(folder)
+    pairs = []
+    for pair in manifest.pairs:
+        values = {name: getattr(pair, name) for name in pair.__slots__}
+        if pair.image_digest:
+            values["image_digest"] = digest(change(manifest.image_file(pair)))
+        pairs.append(type(pair)(**values))
+    write_manifest(folder, Manifest(manifest.root, tuple(pairs)))
+    feature_set = open_feature_set(read_current(world.cache_dir).directory("context"))
+    reader = FeatureReader(feature_set)
+    rows = [
+        Row(
+            id=pair.id,
+            digest=pair.image_digest,
+            status=reader.status(pair.id),
+            values={"vector": reader.value(pair.id, "vector").copy()} if reader.has_value(pair.id) else None,
+        )
+        for pair in pairs
+    ]
+    with FeatureWriter(feature_set) as writer:
+        writer.commit(writer.stage(writer.next_number, rows))
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +200,66 @@ def test_a_student_without_folds_is_refused_on_what_it_saw_and_welcome_elsewhere
     assert features(elsewhere, student).by_fold == {ALL: 60}
 
 
+def test_a_student_of_a_fold_saw_all_but_its_fold(crowd_world: Make, tiny_vit: Path) -> None:
+    world = crowd_world(gold_seen=frozenset({2}))
+    student = train(world, folds=2, kind="full", base=tiny_vit, overrides=TINY, device="cpu")
+    fold = student.fold_folders[1]
+    ids = {image.id for image in read_seen(student.path) if image.fold != 1}
+    assert {(image.id, image.fold) for image in read_seen(fold)} == {(id_, ALL) for id_ in ids}
+    with pytest.raises(DataError, match="fold-1 on crowd: the student saw"):
+        features(world, find_student(world.artifacts, fold))
+    elsewhere = crowd_world(name="copy")
+    _other_pictures(elsewhere)
+    reader = FeatureReader(features(elsewhere, find_student(world.artifacts, fold)).directory)
+    assert reader.feature_set.details["gold_seen_ids"] == []
+    known = read_gold_seen(fold)
+    assert known == read_gold_seen(student.path)
+    assert [*known["crowd"]] == ["2-1"]
+
+
+@pytest.mark.parametrize("change", [_write_note, _save_anew])
+def test_an_image_saved_anew_is_still_the_one_that_was_seen(crowd_world: Make, change: Callable[[Path], bytes]) -> None:
+    """By its id at home, by its picture in another dataset."""
+    world = crowd_world()
+    student = train(world)
+    expected = features(world, student).by_fold
+    alone = train(world, folds=0)
+    elsewhere = crowd_world(name="elsewhere")
+    for other in (world, elsewhere):
+        _other_pictures(other, change)
+        assert features(other, student).by_fold == expected
+        with pytest.raises(DataError, match="the student saw 59 of these pairs"):
+            features(other, alone)
+
+
+def test_students_of_one_config_and_other_weights_make_two_sets(world: Any) -> None:
+    student = train(world)
+    first = features(world, student).directory
+    for folder in student.fold_folders.values():
+        tensors = load_file(folder / "model.safetensors")
+        save_file({name: value + 1 for name, value in tensors.items()}, folder / "model.safetensors")
+    assert features(world, student).directory != first
+
+
+def test_labels_that_a_teacher_learned_from_are_known_when_it_labelled_another_dataset(crowd_world: Make) -> None:
+    """Taught on `home`, labelled `crowd`: features of `home` by the student know the labels of `home`."""
+    home = crowd_world(name="home")
+    _other_pictures(home)
+    world = crowd_world(gold_pairs={"home": {home.ids[4]: "", home.ids[6]: "e" * 64}})
+    student = train(world)
+    assert student.document["gold_seen"] == {}
+    reader = FeatureReader(features(home, student).directory)
+    assert reader.feature_set.details["gold_seen_ids"] == sorted([home.ids[4], home.ids[6]])
+    with pytest.raises(DataError, match="saw 2 of them"):
+        refuse_seen({"crowd": reader}, labelled=home.ids, own=home.ids[10:])
+
+
+def test_what_the_features_below_a_probe_know_their_set_knows(crowd_world: Make) -> None:
+    world = crowd_world(details={"gold_seen_ids": ["7-1"]})
+    reader = FeatureReader(features(world, train(world)).directory)
+    assert reader.feature_set.details["gold_seen_ids"] == ["7-1"]
+
+
 def test_images_are_known_again_in_another_dataset(crowd_world: Make) -> None:
     """The same files under another name: answers come out of fold there too, and so do the people's labels."""
     world = crowd_world(gold_seen=frozenset({0, 12}))
@@ -205,37 +321,3 @@ def test_a_folder_that_lacks_a_fold_is_refused(world: Any) -> None:
 def test_an_unknown_student_is_refused(world: Any) -> None:
     with pytest.raises(ConfigError, match="expected a student folder or the name of one"):
         write_features(FeaturesRequest(artifacts=world.artifacts, dataset=world.name, student=Path("nobody")))
-
-
-def _other_pictures(world: Any) -> None:
-    """Give every pair of a dataset another image than those of all other worlds, and rows that fit."""
-    from sentifuse.cache.featureset import open_feature_set
-    from sentifuse.cache.spec import Row
-    from sentifuse.cache.writer import FeatureWriter
-    from sentifuse.data.files import digest
-    from sentifuse.data.manifest import Manifest, read_manifest, write_manifest
-
-    folder = world.artifacts / "datasets" / world.name
-    manifest = read_manifest(folder)
-    pairs = []
-    for pair in manifest.pairs:
-        values = {name: getattr(pair, name) for name in pair.__slots__}
-        if pair.image_digest:
-            content = manifest.image_file(pair).read_bytes() + world.name.encode()  # JPEG readers stop before it
-            manifest.image_file(pair).write_bytes(content)
-            values["image_digest"] = digest(content)
-        pairs.append(type(pair)(**values))
-    write_manifest(folder, Manifest(manifest.root, tuple(pairs)))
-    feature_set = open_feature_set(read_current(world.cache_dir).directory("context"))
-    reader = FeatureReader(feature_set)
-    rows = [
-        Row(
-            id=pair.id,
-            digest=pair.image_digest,
-            status=reader.status(pair.id),
-            values={"vector": reader.value(pair.id, "vector").copy()} if reader.has_value(pair.id) else None,
-        )
-        for pair in pairs
-    ]
-    with FeatureWriter(feature_set) as writer:
-        writer.commit(writer.stage(writer.next_number, rows))

@@ -1,5 +1,7 @@
 """A probe's recipe: presets, settings from the command line, the head it makes, and how long it trains."""
 
+from dataclasses import asdict
+
 import pytest
 
 from sentifuse import ConfigError
@@ -18,9 +20,13 @@ def test_every_recipe_makes_a_head_that_a_student_folder_takes(preset: str, head
 
 def test_the_paper_has_its_head_its_optimiser_and_its_loss() -> None:
     recipe = resolve_recipe(preset="paper")
-    assert recipe.head_config(768) == {"kind": "two_layer", "in": 768, "width": 32, "gelu": "exact"}
-    assert (recipe.optimiser, recipe.learning_rate, recipe.schedule) == ("radam", 1e-4, "constant")
-    assert (recipe.label_smoothing, recipe.alpha, recipe.is_balanced, recipe.batch_size) == (0.2, 1.0, True, 32)
+    assert recipe.head_config(768) == {"kind": "two_layer", "in": 768, "width": 32, "gelu": "tanh"}
+    assert asdict(recipe) == {
+        "head": "two_layer", "width": 32, "gelu": "tanh", "dropout": 0.2, "is_standardised": False, "epochs": 6,
+        "max_steps": 0, "batch_size": 32, "optimiser": "radam", "learning_rate": 1e-4, "weight_decay": 0.0,
+        "schedule": "constant", "warmup": 0.0, "label_smoothing": 0.2, "alpha": 1.0, "temperature": 2.0,
+        "is_balanced": True, "select": "last", "patience": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

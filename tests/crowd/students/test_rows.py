@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sentifuse import ConfigError
+from sentifuse.cache.current import read_current
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.crowd.students.features import FeaturesRequest, write_features
 from sentifuse.crowd.students.folder import StudentFolder
@@ -92,3 +93,22 @@ def test_a_stopped_training_is_gone_on_with_only_when_told(
     for fold, folder in student.fold_folders.items():
         weights = (folder / "model.safetensors").read_bytes()
         assert weights == (undisturbed.fold_folders[fold] / "model.safetensors").read_bytes()
+
+
+def test_a_probe_is_read_once_for_all_shards_of_its_fold(
+    crowd_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentifuse.crowd.students import rows
+    from sentifuse.extract.plan import list_inputs
+
+    world = crowd_world()
+    material = MaterialRequest(artifacts=world.artifacts, dataset=world.name)
+    student = train_student(StudentRequest(material=material, folds=2, overrides={"epochs": 1, "width": 8}))
+    read, load_file = [], rows.load_file
+    monkeypatch.setattr(rows, "load_file", lambda path: (read.append(path.parent.name), load_file(path))[1])
+    reader = FeatureReader(read_current(world.cache_dir).directory("context"))
+    answers = rows.ProbeAnswers(student.fold_folders, reader, "vector", world.name)
+    asked = list_inputs(read_manifest(world.artifacts / "datasets" / world.name), ("image",))
+    found = [answers.values(fold, asked)["9-1"]["embedding"].tolist() for fold in (1, 1, 2, 2, 1)]
+    assert read == ["fold-1", "fold-2", "fold-1"]
+    assert found[0] == found[1] == found[4] != found[2]

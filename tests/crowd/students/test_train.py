@@ -9,12 +9,16 @@ import safetensors.numpy
 
 from sentifuse import CacheError, ConfigError, TrainingError
 from sentifuse.crowd.components import read_components
+from sentifuse.crowd.students.apart import SHARED
 from sentifuse.crowd.students.folder import StudentFolder, find_student
 from sentifuse.crowd.students.material import MaterialRequest
 from sentifuse.crowd.students.train import FoldReport, StudentRequest, train_student
+from sentifuse.data.splits import read_split
+from sentifuse.extract.gold_seen import read_gold_seen
 from sentifuse.extract.seen_images import read_seen
 
 Make = Callable[..., Any]
+TINY = {"head_epochs": 0, "epochs": 1, "batch_size": 32, "is_augmented": False, "image_px": 32}
 SMALL = {"epochs": 2, "batch_size": 16, "width": 8}
 
 
@@ -163,4 +167,34 @@ def test_features_of_other_images_are_refused(crowd_world: Make) -> None:
 def test_labels_by_people_train_the_same_probe(world: Any) -> None:
     student = train(world, {"label": "image_label"})
     assert student.document["scored_against"] == "people"
-    assert {*student.document["gold_seen"]} == {image.id for image in read_seen(student.path)} | {"5-1"}
+    learned = {image.id for image in read_seen(student.path)}
+    assert {*student.document["gold_seen"]} == learned | {*student.document["left_out"]["ids"]} - {"3-1"}
+
+
+def test_what_a_base_saw_and_knew_its_student_saw_and_knows(crowd_world: Make, tiny_vit: Path) -> None:
+    first = crowd_world(name="first", gold_seen=frozenset({2}), gold_pairs={"crowd": {"9-1": "a" * 64}})
+    small: dict[str, Any] = {"kind": "full", "overrides": TINY, "device": "cpu"}
+    base = train(first, base=tiny_vit, folds=2, **small)
+    world = crowd_world(gold_seen=frozenset({4}))
+    student = train(world, base=base.path, folds=2, **small)
+    seen = read_seen(student.path)
+    before = {(image.dataset, image.id, image.image_hash) for image in read_seen(base.path)}
+    assert {(image.dataset, image.id, image.image_hash) for image in seen if image.fold == 0} == before
+    assert all(image.image_hash is not None for image in seen)
+    known = read_gold_seen(student.path)
+    assert {dataset: sorted(pairs) for dataset, pairs in known.items()} == {"first": ["2-1"], "crowd": ["4-1", "9-1"]}
+    assert {*student.document["gold_seen"]} == {"4-1", "9-1"}
+
+
+def test_a_validation_image_that_belongs_to_a_training_image_is_left_out_by_name(world: Any) -> None:
+    student = train(world, {"protocol": "random"})
+    folder = world.artifacts / "datasets" / world.name
+    components = read_components(folder)
+    split = read_split(folder, protocol="random", parts=("train", "val"))
+    trained = {components[id_] for id_ in split["train"] if id_ != "3-1"}
+    shared = {id_ for id_ in split["val"] if components[id_] in trained}
+    assert shared
+    reasons = student.document["left_out"]["ids"]
+    assert {id_ for id_, reason in reasons.items() if reason == SHARED} == shared
+    assert student.document["left_out"]["reasons"][SHARED] == len(shared)
+    assert not shared & {image.id for image in read_seen(student.path)}

@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sentifuse import DataError
 from sentifuse.data.audit import audit
+from sentifuse.data.groups import read_groups
 from sentifuse.data.labels import read_annotations, read_labels
 from sentifuse.data.manifest import read_manifest
 from sentifuse.data.prepare import dataset_dir, prepare
 from sentifuse.data.readers.t4sa import PUBLISHED, T4sa, list_name, parse_row, read_list
 from sentifuse.data.source import SENTIMENT, ReadRequest, Source
-from sentifuse.data.splits import read_split
+from sentifuse.data.splits import read_split, read_split_facts
 from sentifuse.data.tweets import tweet_of
 
 Rows = Sequence[tuple[str, str]]
@@ -346,3 +348,32 @@ def test_images_of_one_tweet_with_different_labels_are_counted(tmp_path: Path) -
     lists["train"][1] = (lists["train"][1][0], "2")
     root = make(tmp_path, lists)
     assert f"1 tweets have ({tweet(0)}) images of different labels, though one text" in notes(read(root))
+
+
+@pytest.mark.parametrize("has_texts", [True, False])
+def test_grouped_protocols_divide_no_tweet(tmp_path: Path, has_texts: bool) -> None:
+    """Where there are no texts, nothing but the ids says which images are of one tweet."""
+    lists: dict[str, list[tuple[str, str]]] = {"train": [], "val": [], "test": []}
+    for number in range(30):
+        images = [(f"{tweet(number)}-{k}", str(number % 3)) for k in (1, 2)]
+        lists[("train", "train", "val", "test")[number % 4]] += images
+    folder = make(tmp_path, lists)
+    if not has_texts:
+        (folder / "raw_tweets_text.csv").unlink()
+    rng = np.random.default_rng(0)
+    for path in sorted((folder / "data").rglob("*.jpg")):  # none like another
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3)).astype(np.uint8))
+        coarse.resize((48, 48), Image.Resampling.BICUBIC).save(path, "PNG")
+    card = prepare("t4sa", artifacts=tmp_path / "artifacts", root=folder)
+    dataset = dataset_dir(tmp_path / "artifacts", "t4sa")
+    groups = read_groups(dataset)
+    assert len(set(groups.values())) == 30
+    assert all(groups[id_] == f"{tweet_of(id_)}-1" for id_ in groups)
+    parts = read_split(dataset, protocol="grouped", parts=("train", "val", "test"))
+    tweets = [{tweet_of(id_) for id_ in ids} for ids in parts.values()]
+    assert sum(map(len, tweets)) == 30
+    assert all(tweets)
+    # The card of the first `prepare` describes this very split, though it was written after it.
+    facts = read_split_facts(dataset, protocol="grouped")
+    assert card.protocols["grouped"]["folds"][0]["digest"] == facts.digest
+    assert facts.leak["test"]["group"] == 0
