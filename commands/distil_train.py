@@ -176,8 +176,8 @@ def _announce(output: Output, material: "Material") -> None:
     else:
         fold = f", fold {split['fold']}" if split["fold"] else ""
         output.note(
-            f"split {split['protocol']}{fold}, seed {split['seed']}, rule {split['rule']} ({split['digest'][:12]}): its "
-            "test part is not learned from"
+            f"split {split['protocol']}{fold}, seed {split['seed']}, rule {split['rule']} ({split['digest'][:12]}): "
+            "its test part is not learned from"
         )
     for part, counts in material.counts().items():
         shares = ", ".join(f"{n:,} {name}" for name, n in counts.items())
