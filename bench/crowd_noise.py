@@ -144,7 +144,9 @@ def measure(artifacts: Path, classes: IntArray, rate: float, noise: str, seed: i
     for which, least in FILTERS.items():
         kept_name = f"{name}-{least:.1f}"
         thresholds = Thresholds(negative=least, neutral=least, positive=least)
-        request = FilterRequest(artifacts=artifacts, dataset="shapes", labels=name, thresholds=thresholds, seed=seed)
+        request = FilterRequest(
+            artifacts=artifacts, dataset="shapes", labels=name, thresholds=thresholds, dedup="none", seed=seed
+        )
         chosen = choose(request)
         write_filtered(request, kept_name, chosen, build_report(artifacts, chosen))
         student = train_student(

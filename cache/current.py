@@ -10,10 +10,13 @@ from pathlib import Path
 
 from sentifuse.cache.errors import CorruptIndex, NoFeatures, reading
 from sentifuse.cache.files import make_directory, replace_file
+from sentifuse.cache.lock import WriterLock
 
 __all__ = ["Current", "read_current", "write_current"]
 
 CURRENT_FILE = "current.json"
+LOCK_FILE = "current.lock"
+LOCK_TIMEOUT_S = 30.0  # it is held for one small write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +50,41 @@ class Current:
 
 
 def write_current(cache_dir: Path, encoders: Mapping[str, str], profile: str) -> Current:
-    """Say that these folders (encoder name to folder name) are the ones to use; other encoders keep theirs."""
+    """Say that these folders (encoder name to folder name) are the ones to use; other encoders keep theirs.
+
+    Raises
+    ------
+    CorruptIndex
+        What is there cannot be believed.
+    Locked, Unwritable
+        Another writer does not let go; the folder cannot be written.
+    """
+    current, is_written = _merge(cache_dir, encoders, profile)
+    if is_written:  # a second extraction needs no writable folder
+        return current
+    make_directory(cache_dir)
+    lock = WriterLock(cache_dir / LOCK_FILE)
+    lock.acquire(LOCK_TIMEOUT_S)
+    try:  # read again: another command may have written since
+        current, _ = _merge(cache_dir, encoders, profile)
+        replace_file(cache_dir / CURRENT_FILE, _content(current))
+    finally:
+        lock.release()
+    return current
+
+
+def _merge(cache_dir: Path, encoders: Mapping[str, str], profile: str) -> tuple[Current, bool]:
+    """What is to be said, and whether the file says it already."""
     path = cache_dir / CURRENT_FILE
     known = dict(read_current(cache_dir).encoders) if path.exists() else {}
     current = Current(cache_dir=cache_dir, profile=profile, encoders=dict(sorted({**known, **encoders}.items())))
-    value = {"encoders": current.encoders, "profile": profile}
-    content = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n"
     with reading(path):
-        is_same = path.is_file() and path.read_bytes() == content
-    if not is_same:  # a second extraction needs no writable folder
-        make_directory(cache_dir)
-        replace_file(path, content)
-    return current
+        return current, path.is_file() and path.read_bytes() == _content(current)
+
+
+def _content(current: Current) -> bytes:
+    value = {"encoders": dict(current.encoders), "profile": current.profile}
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
 def read_current(cache_dir: Path) -> Current:

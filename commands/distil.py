@@ -9,6 +9,7 @@ from sentifuse.commands import distil_evaluate, distil_train, options
 from sentifuse.commands.output import Output, table
 
 if TYPE_CHECKING:
+    from sentifuse.crowd.labels.choose import FilterRequest
     from sentifuse.crowd.labels.pseudo_labels import PseudoLabels
 
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what has this name already.")]
 LABEL_EXAMPLE = "Example: sentifuse distil label --dataset mvsa_single --teacher RUN"
-FILTER_EXAMPLE = "Example: sentifuse distil filter --positive 0.90 --neutral 0.90 --negative 0.70 --dedup hash"
+FILTER_EXAMPLE = "Example: sentifuse distil filter --positive 0.90 --neutral 0.90 --negative 0.70"
 
 
 @app.command("label", epilog=LABEL_EXAMPLE)
@@ -71,8 +72,8 @@ def filter_command(
     neutral: Annotated[float, typer.Option("--neutral", help="The same of neutral ones.")] = 0.90,
     negative: Annotated[float, typer.Option("--negative", help="The same of negative ones.")] = 0.70,
     dedup: Annotated[
-        str, typer.Option("--dedup", help="Drop near-duplicate images: none, hash (perceptual) or cosine.")
-    ] = "none",
+        str, typer.Option("--dedup", help="Drop near-duplicate images by hash (perceptual) or cosine, or none.")
+    ] = "hash",
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -94,39 +95,26 @@ def filter_command(
 ) -> None:
     """Keep the images whose pseudo-label is sure, and say what was kept; tweets and near-duplicates share a part."""
     from sentifuse.commands.state import dataset_or_last
-    from sentifuse.crowd.labels.choose import FilterRequest, choose
-    from sentifuse.crowd.labels.filter_pages import report_lines, write_filtered
-    from sentifuse.crowd.labels.filter_report import build_report
+    from sentifuse.crowd.labels.choose import FilterRequest
     from sentifuse.crowd.labels.filtering import Thresholds
-    from sentifuse.crowd.labels.kept import kept_path
-    from sentifuse.data.files import check_writable
 
     output = Output(as_json=as_json)
-    thresholds = Thresholds(negative=negative, neutral=neutral, positive=positive)
-    chosen_dataset, why = dataset_or_last(artifacts, dataset)
-    output.note(f"filtering labels {labels} of {chosen_dataset} ({why})")
+    chosen, why = dataset_or_last(artifacts, dataset)
+    output.note(f"filtering labels {labels} of {chosen} ({why})")
     request = FilterRequest(
         artifacts=artifacts,
-        dataset=chosen_dataset,
+        dataset=chosen,
         labels=labels,
-        thresholds=thresholds,
+        thresholds=Thresholds(negative=negative, neutral=neutral, positive=positive),
         dedup=dedup,
         dedup_threshold=threshold,
         features=features,
         val_share=val_share,
         seed=seed,
     )
-    folder = kept_path(artifacts, chosen_dataset, name).parent
-    check_writable(folder, hint="Mend the permissions, or name another folder with --artifacts")
-    with output.counter("comparing pictures", "images") as progress:
-        chosen = choose(request, progress)
-    report = build_report(artifacts, chosen)
-    paths = write_filtered(request, name, chosen, report, overwrite=force)
-    named = {what: str(path) for what, path in paths.items()}
-    lines = [*report_lines(report), "", *(f"{what}: {path}" for what, path in named.items())]
-    output.result(report | {"name": name, "files": named}, lines)
+    _filter(output, request, name, overwrite=force)
     as_name = "" if name == "default" else f" --kept {name}"
-    output.note(f"next: sentifuse distil train --student probe --dataset {chosen_dataset}{as_name}", style="dim")
+    output.note(f"next: sentifuse distil train --student probe --dataset {chosen}{as_name}", style="dim")
 
 
 app.command("train", epilog=distil_train.TRAIN_EXAMPLE)(distil_train.train)
@@ -156,11 +144,37 @@ def _ask(
     return labels
 
 
+def _filter(output: Output, request: "FilterRequest", name: str, *, overwrite: bool) -> None:
+    from sentifuse.crowd.labels.choose import choose
+    from sentifuse.crowd.labels.filter_pages import report_lines, write_filtered
+    from sentifuse.crowd.labels.filter_report import build_report
+    from sentifuse.crowd.labels.kept import kept_path
+    from sentifuse.data.files import check_writable
+
+    folder = kept_path(request.artifacts, request.dataset, name).parent
+    check_writable(folder, hint="Mend the permissions, or name another folder with --artifacts")
+    with (
+        output.counter("comparing pictures", "images") as progress,
+        output.counter("comparing embeddings", "comparisons") as cosine_progress,
+    ):
+        chosen = choose(
+            request,
+            progress,
+            cosine_progress=cosine_progress,
+            warn=lambda line: output.note(line, style="warning"),
+        )
+    report = build_report(request.artifacts, chosen)
+    paths = write_filtered(request, name, chosen, report, overwrite=overwrite)
+    named = {what: str(path) for what, path in paths.items()}
+    lines = [*report_lines(report), "", *(f"{what}: {path}" for what, path in named.items())]
+    output.result(report | {"name": name, "files": named}, lines)
+
+
 def _describe(labels: "PseudoLabels") -> dict[str, Any]:
     """Counts of the pseudo-labels; labelled + all of without_label = pairs."""
     import numpy as np
 
-    from sentifuse.crowd.labels.filter_report import count_reasons
+    from sentifuse.data.reasons import count_reasons
     from sentifuse.data.source import SENTIMENT
 
     classes = np.bincount(labels.probabilities.argmax(1), minlength=len(SENTIMENT)).tolist()

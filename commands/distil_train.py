@@ -213,11 +213,15 @@ def _train_lines(done: "StudentFolder") -> list[str]:
     document = done.document
     rows: list[list[Any]] = [["all pairs", *_scores(document["scores"])]]
     rows += [[f"without fold {fold}", *_scores(scores)] for fold, scores in document["fold_scores"].items()]
+    from sentifuse.crowd.students.temperature import HIGHEST
+
+    fitted = f"temperature {document['temperature']:.3f}"
+    if document["temperature"] > 0.99 * HIGHEST:
+        fitted += " (the largest that is tried: the student's shares say next to nothing of how sure it may be)"
     return [
         f"student {done.path}",
         *table(["student", "epoch", "macro-F1", "accuracy", "loss"], rows),
-        f"validation against {document['scored_against']}; temperature {document['temperature']:.3f}; "
-        f"{document['seconds']:.1f} s",
+        f"validation against {document['scored_against']}; {fitted}; {document['seconds']:.1f} s",
         f'for a profile: [encoders.crowd] model = {{ path = "{done.path}" }}',
     ]
 

@@ -127,6 +127,11 @@ def read_json(path: Path, *, hint: str) -> dict[str, Any]:
 
 def write_table(path: Path, columns: Mapping[str, tuple[str, Sequence[Any]]], metadata: Mapping[str, Any]) -> bool:
     """Columns (name -> (pyarrow type name, values)) as a Parquet file with JSON `metadata`; same values, same bytes."""
+    return write_bytes(path, table_bytes(columns, metadata))
+
+
+def table_bytes(columns: Mapping[str, tuple[str, Sequence[Any]]], metadata: Mapping[str, Any]) -> bytes:
+    """What `write_table` writes."""
     schema = pa.schema(
         [(name, pa.type_for_alias(kind)) for name, (kind, _) in columns.items()],
         metadata={METADATA_KEY: json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()},
@@ -134,7 +139,8 @@ def write_table(path: Path, columns: Mapping[str, tuple[str, Sequence[Any]]], me
     table = pa.table([pa.array(values, type=schema.field(name).type) for name, (_, values) in columns.items()], schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    return write_bytes(path, sink.getvalue().to_pybytes())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def read_table(

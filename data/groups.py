@@ -151,7 +151,8 @@ def near_hashes(hashes: Sequence[int | None], max_bits: int) -> Edges:
     edges = np.sort(np.concatenate([equal[equal[:, 0] != equal[:, 1]], first[found]]), axis=1)
     # One number an edge: numpy sorts rows slowly.
     numbers = np.unique(edges[:, 0] * len(known) + edges[:, 1])
-    return places[np.stack(np.divmod(numbers, max(1, len(known))), axis=1)]
+    joined: Edges = places[np.stack(np.divmod(numbers, max(1, len(known))), axis=1)]
+    return joined
 
 
 def near_values(values: np.ndarray[Any, np.dtype[np.uint64]], max_bits: int) -> Iterable[Edges]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from sentifuse import ConfigError, ResourceError
 from sentifuse.cache.files import fsync_directory
+from sentifuse.data.source import SENTIMENT
 from sentifuse.extract.errors import ModelMismatch
 from sentifuse.extract.seen_images import SeenImage, write_seen
 
@@ -35,7 +36,7 @@ __all__ = [
 
 MODEL_TYPE = "sentifuse_student"
 FORMAT = 1
-CLASSES = ("negative", "neutral", "positive")
+CLASSES = SENTIMENT
 KINDS = ("probe", "vit")
 BASE_FIELDS: Mapping[str, str] = {"context": "vector", "crowd": "embedding", "clip": "image"}  # encoder -> its field
 RESIZES = ("processor", "tensorflow")

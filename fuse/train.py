@@ -23,6 +23,7 @@ from sentifuse.data.card import read_card
 from sentifuse.data.labels import TARGETS, Labels, read_labels
 from sentifuse.data.manifest import read_manifest
 from sentifuse.data.protocols import PROTOCOLS
+from sentifuse.data.reasons import count_reasons
 from sentifuse.data.splits import SplitFacts, read_split, read_split_facts
 from sentifuse.fuse.config import ResolvedConfig, resolve
 from sentifuse.fuse.features.batches import BatchSource, FieldRequest
@@ -31,7 +32,6 @@ from sentifuse.fuse.features.inputs import digest_inputs
 from sentifuse.fuse.features.samples import (
     OpenReader,
     Samples,
-    count_reasons,
     digest_ids,
     open_features,
     prove_features,

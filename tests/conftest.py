@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# The same examples in every run and on every machine, however slow; `--hypothesis-profile long` draws new ones.
+settings.register_profile("fixed", derandomize=True, max_examples=50, deadline=None)
+settings.register_profile("long", max_examples=1000, deadline=None)
+settings.load_profile("fixed")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a hub; set before huggingface_hub is imported
 

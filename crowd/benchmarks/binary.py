@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentifuse import DataError
+from sentifuse.data.source import SENTIMENT
 from sentifuse.fuse.measure.metrics import score
 
 __all__ = [
@@ -23,8 +24,8 @@ __all__ = [
     "score_binary",
 ]
 
-BINARY = ("negative", "positive")
-NEGATIVE, NEUTRAL, POSITIVE = 0, 1, 2
+NEGATIVE, NEUTRAL, POSITIVE = range(len(SENTIMENT))
+BINARY = (SENTIMENT[NEGATIVE], SENTIMENT[POSITIVE])
 
 # Shapes: N images; columns of three are negative, neutral, positive.
 BoolArray = npt.NDArray[np.bool_]

@@ -4,6 +4,7 @@ Near-duplicates go before the filter, as the crawl of the paper did it: which of
 sure the teacher was, and a higher threshold never adds an image. Writes nothing.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor
@@ -18,10 +19,10 @@ from sentifuse.cache.current import read_current
 from sentifuse.cache.featureset import open_feature_set
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.crowd.components import components_of
-from sentifuse.crowd.labels.cached import gather
+from sentifuse.crowd.labels.cached import check_vector, gather, parse_feature
 from sentifuse.crowd.labels.filtering import Filtered, Thresholds, filter_labels
 from sentifuse.crowd.labels.kept import Kept, split_kept
-from sentifuse.crowd.labels.near_duplicates import COSINE, by_cosine, by_hash, is_first
+from sentifuse.crowd.labels.near_duplicates import COSINE, by_cosine, by_hash, hours_by_cosine, is_first
 from sentifuse.crowd.labels.pseudo_labels import DEFAULT_NAME, PseudoLabels, read_pseudo_labels
 from sentifuse.data.groups import MAX_BITS, ensure_groups
 from sentifuse.data.image_hashes import Hashes, read_image_hashes
@@ -34,10 +35,12 @@ __all__ = ["DEDUP", "Chosen", "FilterRequest", "choose"]
 
 # Shapes: N pairs with a pseudo-label, U of them with a usable image, K kept.
 
-DEDUP = ("none", "hash", "cosine")
+DEDUP = ("hash", "cosine", "none")
 DEFAULT_THRESHOLDS: Mapping[str, float] = {"hash": MAX_BITS, "cosine": COSINE}
 DUPLICATE, UNSURE = "near-duplicate of an image before it", "unsure"
+MANY_IMAGES = 200_000  # cosines of all pairs of more take the better part of an hour and longer
 
+Progress = Callable[[int, int], None]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -50,7 +53,7 @@ class FilterRequest:
     labels
         Name of the pseudo-labels.
     dedup
-        "none", "hash" (bits of perceptual hashes that differ) or "cosine" (of the cached embeddings `features`).
+        "hash" (bits of perceptual hashes that differ), "cosine" (of the cached embeddings `features`) or "none".
     dedup_threshold
         Bits at most, or cosine at least; None: the method's default.
     val_share, seed
@@ -61,7 +64,7 @@ class FilterRequest:
     dataset: str
     labels: str = DEFAULT_NAME
     thresholds: Thresholds = field(default_factory=Thresholds)
-    dedup: str = "none"
+    dedup: str = "hash"
     dedup_threshold: float | None = None
     features: str = "context.vector"
     val_share: float = 0.1
@@ -117,13 +120,23 @@ class Chosen:
     components: Mapping[str, str]
 
 
-def choose(request: FilterRequest, progress: Callable[[int, int], None] | None = None) -> Chosen:
+def choose(
+    request: FilterRequest,
+    progress: Progress | None = None,
+    *,
+    cosine_progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Chosen:
     """The images to keep.
 
     Parameters
     ----------
     progress
         Called with (images hashed, images to hash), if there are new ones.
+    cosine_progress
+        Called with (comparisons done, comparisons in all), with "cosine".
+    warn
+        Called with one line before work of hours.
 
     Raises
     ------
@@ -144,20 +157,19 @@ def choose(request: FilterRequest, progress: Callable[[int, int], None] | None =
     left_out = _without_image(labels.ids, manifest, hashes)
     is_usable = _is_not_in(labels.ids, left_out)
     if not is_usable.any():
-        found = next(iter(left_out.values()), "no pair has a pseudo-label")
-        raise DataError(
-            f"{folder}: expected images for the labelled texts, found none that can be used of {len(labels):,} "
-            f"({found}). Look at it: sentifuse data audit {request.dataset}"
-        )
-    usable = [id_ for id_, is_here in zip(labels.ids, is_usable.tolist(), strict=True) if is_here]
-    dropped, dedup = _drop_near_duplicates(request, usable, manifest, hashes)
+        _refuse_no_image(folder, left_out)
+    usable = [id_ for id_ in labels.ids if id_ not in left_out]
+    images = _read_images(request, usable, manifest, hashes)
+    if warn is not None and (slow := images.warning):
+        warn(slow)
+    dropped, dedup = _drop_near_duplicates(request, images, cosine_progress)
     left_out |= dict.fromkeys(dropped, DUPLICATE)
     filtered = filter_labels(labels.probabilities, request.thresholds)
     is_candidate = _is_not_in(labels.ids, left_out)
     is_kept = filtered.is_kept & is_candidate
     for row in np.flatnonzero(~filtered.is_kept).tolist():
         left_out.setdefault(labels.ids[row], f"{UNSURE}: {SENTIMENT[filtered.classes[row]]}")
-    _refuse_empty_class(request, filtered, is_candidate)
+    _refuse_empty_class(request, filtered, is_candidate, is_usable)
     return Chosen(
         kept=_build(request, labels, filtered, is_kept, components, dedup),
         labels=labels,
@@ -222,39 +234,57 @@ def _image_problem(pair: Pair | None, hashes: Hashes) -> str:
     return "image: cannot be decoded" if hashes[pair.image_digest] is None else ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Images:
+    """What near-duplicates are told by: the ids compared, and their hashes or an open field of embeddings."""
+
+    ids: Sequence[str] = ()
+    hashes: Sequence[int | None] = ()
+    reader: FeatureReader | None = None
+    field: str = ""
+
+    @property
+    def warning(self) -> str:
+        """One line if comparing these takes long, else nothing."""
+        n = len(self.ids)
+        if self.reader is None or n <= MANY_IMAGES:
+            return ""
+        hours = hours_by_cosine(n, check_vector(self.reader, self.field))
+        return (
+            f"--dedup cosine compares each of {n:,} images with every other, some {hours:.1f} hours on two cores; "
+            "--dedup hash, the way for T4SA, takes minutes"
+        )
+
+
+def _read_images(request: FilterRequest, usable: Sequence[str], manifest: Manifest, hashes: Hashes) -> _Images:
+    pairs = manifest.by_id()
+    if request.dedup == "hash":
+        return _Images(ids=usable, hashes=[hashes[pairs[id_].image_digest] for id_ in usable])
+    if request.dedup == "none":
+        return _Images()
+    encoder, field_name = parse_feature(request.features)
+    current = read_current(request.artifacts / "cache" / request.dataset)
+    reader = FeatureReader(open_feature_set(current.directory(encoder)))
+    check_vector(reader, field_name)
+    return _Images(ids=_with_embedding(usable, reader, manifest), reader=reader, field=field_name)
+
+
 def _drop_near_duplicates(
-    request: FilterRequest, usable: Sequence[str], manifest: Manifest, hashes: Hashes
+    request: FilterRequest, images: _Images, progress: Progress | None
 ) -> tuple[list[str], dict[str, Any]]:
     """Ids of all but the first of each group, and what was compared."""
     about: dict[str, Any] = {"method": request.dedup, "threshold": request.limit, "features": None}
-    if request.dedup == "none" or request.limit is None:
+    if request.limit is None:
         return [], about | {"compared": 0, "groups": 0, "dropped": 0}
-    if request.dedup == "hash":
-        pairs = manifest.by_id()
-        compared = list(usable)
-        groups = by_hash([hashes[pairs[id_].image_digest] for id_ in compared], compared, request.limit)
+    if images.reader is None:
+        groups = by_hash(images.hashes, images.ids, request.limit)
     else:
-        reader, name = _open_embeddings(request)
-        about["features"] = f"{request.features} {reader.fingerprint}"
-        compared = _with_embedding(usable, reader, manifest)
-        groups = by_cosine(gather(reader, name, compared).astype(np.float32), compared, request.limit)
-    stays = is_first(groups)
-    dropped = [id_ for id_, is_here in zip(compared, stays.tolist(), strict=True) if not is_here]
-    names, counts = np.unique(np.array(groups, dtype=str), return_counts=True)
-    several = int((counts > 1).sum()) if len(names) else 0
-    return dropped, about | {"compared": len(compared), "groups": several, "dropped": len(dropped)}
-
-
-def _open_embeddings(request: FilterRequest) -> tuple[FeatureReader, str]:
-    encoder, dot, name = request.features.strip().partition(".")
-    if not (encoder and dot and name):
-        raise ConfigError(
-            f"--features {request.features}: expected encoder.field, such as context.vector or clip.image"
-        )
-    current = read_current(request.artifacts / "cache" / request.dataset)
-    reader = FeatureReader(open_feature_set(current.directory(encoder)))
-    reader.field(name)
-    return reader, name
+        about["features"] = f"{request.features} {images.reader.fingerprint}"
+        embeddings = gather(images.reader, images.field, images.ids, np.float32)
+        groups = by_cosine(embeddings, images.ids, request.limit, progress)
+    dropped = [id_ for id_, is_here in zip(images.ids, is_first(groups).tolist(), strict=True) if not is_here]
+    several = sum(n > 1 for n in Counter(groups).values())
+    return dropped, about | {"compared": len(images.ids), "groups": several, "dropped": len(dropped)}
 
 
 def _with_embedding(usable: Sequence[str], reader: FeatureReader, manifest: Manifest) -> list[str]:
@@ -263,14 +293,22 @@ def _with_embedding(usable: Sequence[str], reader: FeatureReader, manifest: Mani
     return [id_ for id_ in usable if reader.has_value(id_) and reader.digest(id_) == pairs[id_].image_digest]
 
 
+def _refuse_no_image(folder: Path, left_out: Mapping[str, str]) -> None:
+    found = next(iter(left_out.values()), "no pair has a pseudo-label")
+    raise DataError(
+        f"{folder}: expected images for the labelled texts, found none that can be used of {len(left_out):,} "
+        f"({found}). Look at it: sentifuse data audit {folder.name}"
+    )
+
+
 def _is_not_in(ids: Sequence[str], others: Mapping[str, str]) -> Bools:
     found: Bools = np.array([id_ not in others for id_ in ids], dtype=np.bool_)
     return found
 
 
-def _refuse_empty_class(request: FilterRequest, filtered: Filtered, is_candidate: Bools) -> None:
+def _refuse_empty_class(request: FilterRequest, filtered: Filtered, is_candidate: Bools, is_usable: Bools) -> None:
     limits = request.thresholds.to_json()
-    lines, lower = [], []
+    lines, advice = [], []
     for k, name in enumerate(SENTIMENT):
         is_class = is_candidate & (filtered.classes == k)
         if (filtered.is_kept & is_class).any():
@@ -282,11 +320,13 @@ def _refuse_empty_class(request: FilterRequest, filtered: Filtered, is_candidate
             f"{' and no near-duplicate before them' if request.dedup != 'none' else ''}"
             f"{f', the surest {surest:.3f}' if n else ''})"
         )
-        lower += [f"--{name} {floor(100 * surest) / 100:g}"] if n else []
+        is_near = is_usable & ~is_candidate & filtered.is_kept & (filtered.classes == k)
+        advice += [f"--{name} {floor(100 * surest) / 100:g}"] if n else []
+        advice += ["--dedup none"] if is_near.any() and "--dedup none" not in advice else []
     if not lines:
         return
-    advice = f"Lower the threshold, such as {' '.join(lower)}, or take" if lower else "Take"
+    way = f"Try {' '.join(advice)}, or take" if advice else "Take"
     raise DataError(
         f"{request.dataset}: expected kept images of every class, found none of {'; '.join(lines)}. Nothing was "
-        f"written. {advice} another teacher"
+        f"written. {way} another teacher"
     )

@@ -1,6 +1,6 @@
 """The report of a filter for people: tables for terminal and Markdown, a reliability diagram. Computes nothing.
 
-The kept set is written last: where it lies, its report lies too.
+The kept set is written last: where it lies, its report lies too, and names it by its digest.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sentifuse.crowd.labels.choose import Chosen, FilterRequest
-from sentifuse.crowd.labels.kept import kept_path, write_kept
+from sentifuse.crowd.labels.kept import DIGEST, digest_kept, kept_path, write_kept
 from sentifuse.crowd.labels.pseudo_labels import crowd_file, refuse_overwriting
 from sentifuse.data import files
 from sentifuse.data.source import SENTIMENT
@@ -19,12 +19,12 @@ from sentifuse.fuse.tables import Grid, percent, plain_lines, to_markdown
 __all__ = ["grids_of", "heading_of", "report_lines", "write_filtered"]
 
 WORDS = {"image_label": "the image", "text_label": "the text"}
-FLATTERED = (
-    "“seen”: the teacher was trained or chosen with the text labels of these pairs, which flatters it; “unseen” are "
-    "the others."
+SEEN = (
+    "“seen”: the teacher knew people's labels of these pairs, or of pairs with the same words, which flatters it.",
+    "“unseen”: all others, those of a test part among them: choose no thresholds by these figures.",
 )
-NO_TUNING = (
-    "Thresholds chosen by these figures are fitted to the labels behind them: pairs of a test part are among “unseen”."
+COLUMNS_OF_GOLD = (
+    "majority: what always saying the commonest label gives; ECE: calibration error, and what a calibrated one shows.",
 )
 
 
@@ -39,7 +39,7 @@ def heading_of(report: Mapping[str, Any]) -> str:
 
 def grids_of(report: Mapping[str, Any]) -> list[Grid]:
     """Classes, tweets, reasons, and the comparison with what people said."""
-    grids = [_classes(report), _tweets(report), _reasons(report)]
+    grids = [_classes(report), *_tweets(report), _reasons(report)]
     return grids + (_gold(report) if report["gold"] else [])
 
 
@@ -78,9 +78,11 @@ def write_filtered(
     else:
         _draw(paths["reliability"], drawn)
     pictures = [] if drawn is None else [paths["reliability"].name]
+    digest = digest_kept(kept)
     heading = f"{heading_of(report)}; teacher: {report['teacher']}"
-    files.write_bytes(paths["report"], to_markdown(heading, grids_of(report), pictures).encode())
-    files.write_json(paths["numbers"], dict(report))
+    page = to_markdown(heading, grids_of(report), pictures) + f"\n`{paths['kept'].name}`: SHA-256 {digest}\n"
+    files.write_bytes(paths["report"], page.encode())
+    files.write_json(paths["numbers"], {**report, DIGEST: digest})
     columns = {"id": ("string", list(chosen.left_out)), "reason": ("string", list(chosen.left_out.values()))}
     files.write_table(paths["left_out"], columns, {"version": 1, "labels": kept.metadata["labels"]})
     write_kept(request.artifacts, request.dataset, name, kept, overwrite=overwrite)
@@ -126,8 +128,11 @@ def _classes(report: Mapping[str, Any]) -> Grid:
     return Grid(title="Classes", headings=headings, rows=tuple(rows), notes=tuple(notes))
 
 
-def _tweets(report: Mapping[str, Any]) -> Grid:
+def _tweets(report: Mapping[str, Any]) -> list[Grid]:
+    """Nothing where every tweet has one image, as every pair of other datasets has."""
     found = report["tweets"]
+    if found["usable"]["tweets"] == found["usable"]["images"]:
+        return []
     numbers = list(found["kept"]["images_per_tweet"])
     rows = [
         (
@@ -139,8 +144,8 @@ def _tweets(report: Mapping[str, Any]) -> Grid:
         )
         for name, row in found.items()
     ]
-    headings = ("images", "tweets", "images", "a tweet", *(f"with {n}" for n in numbers))
-    return Grid(title="Images of a tweet", headings=headings, rows=tuple(rows))
+    headings = ("part", "tweets", "images", "images a tweet", *(f"with {n}" for n in numbers))
+    return [Grid(title="Images of a tweet", headings=headings, rows=tuple(rows))]
 
 
 def _reasons(report: Mapping[str, Any]) -> Grid:
@@ -148,7 +153,7 @@ def _reasons(report: Mapping[str, Any]) -> Grid:
     rows += [(f"no pseudo-label: {reason}", f"{n:,}") for reason, n in report["without_label"].items()]
     dedup = report["dedup"]
     if dedup["method"] == "none":
-        note = "near-duplicates were not looked for (--dedup hash, or cosine)"
+        note = "near-duplicates were not looked for (--dedup none)"
     else:
         bound = "at most {:g} bits" if dedup["method"] == "hash" else "cosine at least {:g}"
         note = (
@@ -167,8 +172,8 @@ def _gold(report: Mapping[str, Any]) -> list[Grid]:
                     rows.append((f"of {WORDS[target]}", seen, subset, *_figures(row)))
     headings = (
         "people's label",
-        "teacher",
         "pairs",
+        "of them",
         "n",
         "accuracy [95 %]",
         "majority",
@@ -176,9 +181,20 @@ def _gold(report: Mapping[str, Any]) -> list[Grid]:
         "ECE (calibrated)",
     )
     title = "Pseudo-labels beside what people said"
-    grids = [Grid(title=title, headings=headings, rows=tuple(rows), notes=(FLATTERED, NO_TUNING))]
+    notes = (*COLUMNS_OF_GOLD, *SEEN, *_agreement(report))
+    grids = [Grid(title=title, headings=headings, rows=tuple(rows), notes=notes)]
     shown = _most_telling(report, "kept")
     return grids if shown is None else [*grids, _confusion(shown)]
+
+
+def _agreement(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """How far a teacher that is right about every text could come with the images."""
+    told = [
+        f"{percent(row['share'])} % of {row['n']:,} {seen} pairs"
+        for seen, row in report["gold_agreement"].items()
+        if row["n"]
+    ]
+    return (f"People gave text and image the same label in {', '.join(told)}.",) if told else ()
 
 
 def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -221,5 +237,5 @@ def _draw(path: Path, drawn: tuple[str, Mapping[str, Any]]) -> None:
 
     title, row = drawn
     figure = draw_reliability(row)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(title, fontsize=13, x=0.105, ha="left")
     files.write_bytes(path, to_png(figure))

@@ -18,10 +18,11 @@ from sentifuse.data.card import read_card
 from sentifuse.data.labels import read_labels
 from sentifuse.data.manifest import read_manifest
 from sentifuse.data.prepare import dataset_dir
+from sentifuse.data.reasons import count_reasons
 from sentifuse.data.source import SENTIMENT
 from sentifuse.data.tweets import tweet_of
 
-__all__ = ["GOLD", "build_report", "count_reasons"]
+__all__ = ["GOLD", "build_report"]
 
 # Shapes: N pairs with a pseudo-label, n of them that people labelled too.
 
@@ -45,6 +46,7 @@ def build_report(artifacts: Path, chosen: Chosen) -> dict[str, Any]:
         tweets: "labelled" and "kept" → tweets, images, mean, images_per_tweet ("1" to "5+" → tweets).
         split: train, val; absent: classes without a validation image.
         gold: see `measure_gold`; None with gold_reason where no human labels of these classes are there.
+        gold_agreement: see `measure_agreement`; empty without gold.
     """
     kept, labels = chosen.kept, chosen.labels
     gold, reason = measure_gold(artifacts, chosen)
@@ -70,6 +72,7 @@ def build_report(artifacts: Path, chosen: Chosen) -> dict[str, Any]:
         | {"absent": [name for name, row in per_class.items() if not row["val"]]},
         "gold": gold,
         "gold_reason": reason,
+        "gold_agreement": measure_agreement(artifacts, chosen) if gold else {},
     }
 
 
@@ -77,7 +80,7 @@ def measure_gold(artifacts: Path, chosen: Chosen) -> tuple[dict[str, Any] | None
     """The pseudo-labels beside what people said, by `GOLD`, then "unseen" or "seen", then "usable" or "kept".
 
     "unseen" are the pairs whose human label the teacher was not trained or chosen with, nor that of a pair with the
-    same words; of the others it was told the text's label, so figures of "seen" flatter it. "usable" are all pairs with
+    same words; of the others it knew a label, so figures of "seen" flatter it. "usable" are all pairs with
     an image, "kept" those that the student learns from. Each is None where there is no such pair, or everything of
     `metrics.score` with probabilities, `majority` (share of the commonest human label) and `intervals` (accuracy,
     f1_macro) over groups of pairs that belong together.
@@ -95,34 +98,40 @@ def measure_gold(artifacts: Path, chosen: Chosen) -> tuple[dict[str, Any] | None
     if not any(by_target.values()):
         return None, "the dataset has no labels of images or texts by people"
     subsets = {"usable": chosen.is_usable, "kept": chosen.is_kept}
-    is_seen = _is_seen(folder, chosen.labels)
-    seen = {"unseen": ~is_seen, "seen": is_seen}
     return {
         target: {
             name: {which: _score(chosen, by_id, is_named & is_in) for which, is_in in subsets.items()}
-            for name, is_named in seen.items()
+            for name, is_named in _by_seen(folder, chosen.labels).items()
         }
         for target, by_id in by_target.items()
     }, ""
 
 
-def count_reasons(left_out: Mapping[str, str]) -> dict[str, int]:
-    """How many pairs there are of each reason, the commonest first.
+def measure_agreement(artifacts: Path, chosen: Chosen) -> dict[str, dict[str, Any]]:
+    """ "unseen" and "seen" → n usable pairs whose text and image people labelled, and the share with one for both.
 
-    >>> count_reasons({"a": "unsure: neutral", "b": "image: missing", "c": "unsure: neutral"})
-    {'unsure: neutral': 2, 'image: missing': 1}
+    Pairs whose labels contradict each other belong to no part of a split and are "unseen", so that there even a teacher
+    that is right about every text is often wrong about the image.
     """
-    return dict(sorted(Counter(left_out.values()).items(), key=lambda item: (-item[1], item[0])))
+    folder = dataset_dir(artifacts, chosen.kept.metadata["dataset"])
+    labels = read_labels(folder)
+    of_image, of_text = (labels.by_id(target) for target in GOLD)
+    found = {}
+    for name, is_named in _by_seen(folder, chosen.labels).items():
+        ids = [chosen.labels.ids[row] for row in np.flatnonzero(is_named & chosen.is_usable).tolist()]
+        same = [of_image[id_] == of_text[id_] for id_ in ids if id_ in of_image and id_ in of_text]
+        found[name] = {"n": len(same), "share": sum(same) / len(same) if same else None}
+    return found
 
 
-def _is_seen(folder: Path, labels: PseudoLabels) -> Bools:
-    """(N,): the teacher knows the human label of the pair, or of another one with its words."""
+def _by_seen(folder: Path, labels: PseudoLabels) -> dict[str, Bools]:
+    """(N,) each; "seen": the teacher knows the human label of the pair, or of another one with its words."""
     manifest = read_manifest(folder)
     seen = {id_ for id_, is_named in zip(labels.ids, labels.gold_seen.tolist(), strict=True) if is_named}
     seen |= {*labels.gold_pairs.get(folder.name, ())}
     seen |= same_words(manifest, manifest, seen)
-    found: Bools = np.array([id_ in seen for id_ in labels.ids], dtype=np.bool_)
-    return found
+    is_seen: Bools = np.array([id_ in seen for id_ in labels.ids], dtype=np.bool_)
+    return {"unseen": ~is_seen, "seen": is_seen}
 
 
 def _score(chosen: Chosen, gold: Mapping[str, str], is_chosen: Bools) -> dict[str, Any] | None:

@@ -19,12 +19,13 @@ from sentifuse.data import files
 from sentifuse.data.protocols import fill_parts
 from sentifuse.data.source import SENTIMENT
 
-__all__ = ["PARTS", "Kept", "kept_path", "list_kept", "read_kept", "split_kept", "write_kept"]
+__all__ = ["DIGEST", "PARTS", "Kept", "digest_kept", "kept_path", "list_kept", "read_kept", "split_kept", "write_kept"]
 
 # Shapes: N kept images, 3 classes in the order negative, neutral, positive.
 
 VERSION = 1
 PARTS = ("train", "val")
+DIGEST = "kept_sha256"  # in the report: of the file that holds the set
 COLUMNS = ("id", "tweet", "class", *SHARES, "gold_seen", "split")
 
 Floats = npt.NDArray[np.float32]
@@ -116,7 +117,23 @@ def write_kept(artifacts: Path, dataset: str, name: str, kept: Kept, *, overwrit
         The folder cannot be written.
     """
     path = kept_path(artifacts, dataset, name)
-    columns: dict[str, tuple[str, Sequence[Any]]] = {
+    columns = _columns(kept)
+    if not overwrite and files.is_file(path):
+        found, metadata = files.read_table(path, list(columns), hint=_hint(dataset, name))
+        is_same = same_json(metadata.get("kept") or {}, kept.metadata)
+        if not is_same or any(found[key] != list(columns[key][1]) for key in columns):
+            refuse_overwriting(path, "kept images")
+    files.write_table(path, columns, _metadata(kept))
+    return path
+
+
+def digest_kept(kept: Kept) -> str:
+    """SHA-256 of the file that `write_kept` makes."""
+    return files.digest(files.table_bytes(_columns(kept), _metadata(kept)))
+
+
+def _columns(kept: Kept) -> dict[str, tuple[str, Sequence[Any]]]:
+    return {
         "id": ("string", list(kept.ids)),
         "tweet": ("string", list(kept.tweets)),
         "class": ("string", [SENTIMENT[i] for i in kept.classes.tolist()]),
@@ -125,13 +142,10 @@ def write_kept(artifacts: Path, dataset: str, name: str, kept: Kept, *, overwrit
         "gold_seen": ("bool", kept.gold_seen.tolist()),
         "split": ("string", list(kept.split)),
     }
-    if not overwrite and files.is_file(path):
-        found, metadata = files.read_table(path, list(columns), hint=_hint(dataset, name))
-        is_same = same_json(metadata.get("kept") or {}, kept.metadata)
-        if not is_same or any(found[key] != list(columns[key][1]) for key in columns):
-            refuse_overwriting(path, "kept images")
-    files.write_table(path, columns, {"version": VERSION, "kept": dict(kept.metadata)})
-    return path
+
+
+def _metadata(kept: Kept) -> dict[str, Any]:
+    return {"version": VERSION, "kept": dict(kept.metadata)}
 
 
 def read_kept(artifacts: Path, dataset: str, name: str = DEFAULT_NAME) -> Kept:
@@ -140,13 +154,14 @@ def read_kept(artifacts: Path, dataset: str, name: str = DEFAULT_NAME) -> Kept:
     Raises
     ------
     DataError
-        There is none (with the names there are), or the file is damaged.
+        There is none (with the names there are), the file is damaged, or the report beside it is of another set.
     """
     path = kept_path(artifacts, dataset, name)
     hint = _hint(dataset, name)
     if not files.is_file(path):
         known = ", ".join(list_kept(artifacts, dataset)) or "none"
         raise DataError(f"{path}: expected a kept set of {dataset}, found none. There are: {known}. {hint}")
+    _refuse_other_report(path, f"{hint} --force")
     columns, metadata = files.read_table(path, COLUMNS, hint=hint)
     odd = sorted({*columns["class"]} - {*SENTIMENT}) + sorted({*columns["split"]} - {*PARTS})
     if metadata.get("version") != VERSION or odd:
@@ -162,6 +177,18 @@ def read_kept(artifacts: Path, dataset: str, name: str = DEFAULT_NAME) -> Kept:
         split=tuple(columns["split"]),
         metadata=metadata["kept"],
     )
+
+
+def _refuse_other_report(path: Path, hint: str) -> None:
+    """A filter that was stopped leaves the new report beside the old set, which nobody wants to train on by mistake."""
+    report = path.with_suffix(".json")
+    if not files.is_file(report):
+        return
+    named = files.read_json(report, hint=hint).get(DIGEST)
+    if named is not None and named != files.digest(files.read_bytes(path, hint=hint)):
+        raise DataError(
+            f"{path}: expected the set that {report.name} reports on, found another: a filter was stopped. {hint}"
+        )
 
 
 def list_kept(artifacts: Path, dataset: str) -> list[str]:

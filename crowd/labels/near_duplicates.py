@@ -3,17 +3,15 @@
 Judges images alone, never texts. Reads no file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from sentifuse import ConfigError, DataError
-from sentifuse.data.groups import HASH_BITS, MAX_BITS, name_components, near_hashes
+from sentifuse.data.groups import HASH_BITS, MAX_BITS, join_with_few, name_components, near_hashes
 
-__all__ = ["COSINE", "by_cosine", "by_hash", "is_first"]
+__all__ = ["COSINE", "by_cosine", "by_hash", "hours_by_cosine", "is_first"]
 
 # Shapes: N images, D numbers of an embedding, E edges between images.
 
@@ -22,6 +20,7 @@ __all__ = ["COSINE", "by_cosine", "by_hash", "is_first"]
 # all within the hash's 4 bits, too. Others may differ.
 COSINE = 0.90
 BLOCK_NUMBERS = 1 << 25  # of a block's similarities: 128 MiB of float32
+MULTIPLICATIONS_A_SECOND = 2.5e10  # of one busy core; two free ones did 6e10
 
 Edges = npt.NDArray[np.int64]  # (E, 2) positions
 
@@ -47,16 +46,23 @@ def by_hash(hashes: Sequence[int | None], ids: Sequence[str], max_bits: float = 
     return tuple(name_components(ids, [near_hashes(hashes, int(max_bits))]))
 
 
-def by_cosine(embeddings: npt.NDArray[np.float32], ids: Sequence[str], threshold: float = COSINE) -> tuple[str, ...]:
+def by_cosine(
+    embeddings: npt.NDArray[np.float32],
+    ids: Sequence[str],
+    threshold: float = COSINE,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[str, ...]:
     """(N,) name of each image's group: cosines of at least `threshold`, over any number of steps.
 
-    Exact: every image is compared with every other, N² · D / 2 multiplications, in blocks; memory is that of the
-    embeddings once more. A vector of zeros is like no other.
+    Exact: every image is compared with every other, N² · D / 2 multiplications, in blocks; see `hours_by_cosine`. A
+    vector of zeros is like no other.
 
     Parameters
     ----------
     embeddings
-        (N, D), finite.
+        (N, D), finite; overwritten by the unit vectors, so that memory is that of one array and a block.
+    progress
+        Called with (comparisons done, comparisons in all).
 
     Raises
     ------
@@ -70,21 +76,41 @@ def by_cosine(embeddings: npt.NDArray[np.float32], ids: Sequence[str], threshold
     """
     if not 0.0 < threshold <= 1.0:
         raise ConfigError(f"--threshold {threshold}: expected a cosine above 0, at most 1. Type: --threshold {COSINE}")
-    if embeddings.ndim != 2 or len(embeddings) != len(ids) or not np.isfinite(embeddings).all():
-        raise DataError(f"embeddings: expected finite ({len(ids)}, D), found {embeddings.shape} or numbers not finite")
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = (embeddings / np.where(norms > 0, norms, 1.0)).astype(np.float32)
+    if embeddings.ndim != 2 or len(embeddings) != len(ids):
+        raise DataError(f"embeddings: expected ({len(ids)}, D), found {embeddings.shape}")
+    _divide_by_norms(embeddings)
     # The product of a unit vector with itself may round to a little below 1.
     limit = np.float32(threshold) - np.float32(1e-6)
     n = len(ids)
     block = max(1, BLOCK_NUMBERS // max(1, n))
     edges: Edges = np.empty((0, 2), dtype=np.int64)
     for start in range(0, n, block):
-        rows, columns = np.nonzero(unit[start : start + block] @ unit[start:].T >= limit)
+        rows, columns = np.nonzero(embeddings[start : start + block] @ embeddings[start:].T >= limit)
         is_forward = columns > rows
         found = np.stack([rows[is_forward], columns[is_forward]], axis=1) + start
-        edges = _stars(np.concatenate([edges, found]), n)
+        edges = join_with_few(np.concatenate([edges, found]), n)
+        if progress is not None:
+            after = max(0, n - start - block)  # images; the pairs among them are still to be compared
+            progress(comparisons(n) - comparisons(after), comparisons(n))
     return tuple(name_components(ids, [edges]))
+
+
+def comparisons(n: int) -> int:
+    """How many pairs there are of `n` images.
+
+    >>> comparisons(4)
+    6
+    """
+    return n * (n - 1) // 2
+
+
+def hours_by_cosine(n: int, width: int) -> float:
+    """About how long `by_cosine` takes for `n` embeddings of this width.
+
+    >>> round(hours_by_cosine(1_000_000, 1280), 1)
+    7.1
+    """
+    return comparisons(n) * width / MULTIPLICATIONS_A_SECOND / 3600
 
 
 def is_first(groups: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -101,13 +127,12 @@ def is_first(groups: Sequence[str]) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _stars(edges: Edges, n: int) -> Edges:
-    """The same components with less than `n` edges: many equal images would have the square of their number."""
-    if len(edges) < n:
-        return edges
-    graph = coo_array((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(n, n))
-    numbers = connected_components(graph, directed=False)[1]
-    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
-    stars = np.stack([first[inverse], np.arange(n)], axis=1)
-    kept: Edges = stars[stars[:, 0] != stars[:, 1]]
-    return kept
+def _divide_by_norms(embeddings: npt.NDArray[np.float32]) -> None:
+    """In place and block by block: what numpy holds on the way would be as large as the array."""
+    block = max(1, BLOCK_NUMBERS // (8 * max(1, embeddings.shape[1])))
+    for start in range(0, len(embeddings), block):
+        rows = embeddings[start : start + block]
+        if not np.isfinite(rows).all():
+            raise DataError(f"embeddings: expected finite ({len(embeddings)}, D), found numbers not finite")
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows /= np.where(norms > 0, norms, 1)

@@ -102,52 +102,65 @@ def label_by_run(artifacts: Path, dataset: str, run: Path, *, device: str = "aut
         The run's text features are not there for this dataset; the message has the command to type.
     """
     from sentifuse.fuse.evaluate import read_run_split
-    from sentifuse.fuse.features.batches import BatchSource
-    from sentifuse.fuse.infer import infer_logits, softmax
-    from sentifuse.fuse.run import MODEL_FILE, RunDirectory
-    from sentifuse.fuse.train import find_device
+    from sentifuse.fuse.run import RunDirectory
 
     opened = RunDirectory.open(run)
     _refuse_other_than_text(opened)
-    document = opened.document
+    own_dataset = opened.document["dataset"]
     folder = dataset_dir(artifacts, dataset)
     manifest = read_manifest(folder)
-    own_folder = dataset_dir(artifacts, document["dataset"])
+    own_folder = dataset_dir(artifacts, own_dataset)
     seen_ids = {id_ for ids in read_run_split(opened, own_folder).values() for id_ in ids}
     readers = _open_text_features(opened, artifacts, dataset)
     line = f"sentifuse extract --dataset {dataset} --encoders {','.join(readers)}"
     usable, left_out = _split_usable(manifest, folder)
     _refuse_unknown_or_stale(usable, readers, manifest, line)
     ids, left_out = _with_features(usable, readers, left_out)
+    probabilities = _answers(opened, readers, ids, device)
+    own = manifest if own_dataset == dataset else read_manifest(own_folder)
+    digests = {pair.id: pair.image_digest for pair in own.pairs}
+    return PseudoLabels(
+        ids=ids,
+        probabilities=probabilities,
+        gold_seen=_is_among(ids, seen_ids if own_dataset == dataset else same_words(manifest, own, seen_ids)),
+        provenance=_provenance(opened, dataset, readers),
+        left_out=left_out,
+        gold_pairs={own_dataset: {id_: digests.get(id_, "") for id_ in sorted(seen_ids)}},
+    )
+
+
+def _answers(
+    opened: "RunDirectory", readers: Mapping[str, FeatureReader], ids: Sequence[str], device: str
+) -> npt.NDArray[np.float32]:
+    """(N, 3) of the run's head."""
+    from sentifuse.fuse.features.batches import BatchSource
+    from sentifuse.fuse.infer import infer_logits, softmax
+    from sentifuse.fuse.train import find_device
+
     target = find_device(device)
     source = BatchSource(readers, opened.requests(), ids, reuse=True, device=target)
     answers = softmax(infer_logits(opened.load_head().to(target), source, device=target))
     columns = [opened.classes.index(name) for name in SENTIMENT]
-    own = manifest if document["dataset"] == dataset else read_manifest(own_folder)
-    digests = {pair.id: pair.image_digest for pair in own.pairs}
-    gold_pairs = {document["dataset"]: {id_: digests.get(id_, "") for id_ in sorted(seen_ids)}}
-    if document["dataset"] != dataset:
-        seen_ids = same_words(manifest, own, seen_ids)
-    return PseudoLabels(
-        ids=ids,
-        probabilities=answers[:, columns].astype(np.float32),
-        gold_seen=_is_among(ids, seen_ids),
-        provenance={
-            "dataset": dataset,
-            "teacher": "run",
-            "run": opened.name,
-            "digest": files.digest(files.read_bytes(opened.path / MODEL_FILE, hint=f"Train again: {TEACHER_LINE}")),
-            "head": document["head"],
-            "target": document["target"],
-            "trained_on": {name: document.get(name) for name in ("dataset", "protocol", "seed", "rule", "fold")},
-            "split_digest": document.get("split_digest"),
-            "feature_sets": {name: reader.fingerprint for name, reader in readers.items()},
-            "cleaning": {name: reader.recipe.get("settings", {}).get("clean") for name, reader in readers.items()},
-            "versions": {"sentifuse": __version__},
-        },
-        left_out=left_out,
-        gold_pairs=gold_pairs,
-    )
+    return answers[:, columns].astype(np.float32)
+
+
+def _provenance(opened: "RunDirectory", dataset: str, readers: Mapping[str, FeatureReader]) -> dict[str, Any]:
+    from sentifuse.fuse.run import MODEL_FILE
+
+    document = opened.document
+    return {
+        "dataset": dataset,
+        "teacher": "run",
+        "run": opened.name,
+        "digest": files.digest(files.read_bytes(opened.path / MODEL_FILE, hint=f"Train again: {TEACHER_LINE}")),
+        "head": document["head"],
+        "target": document["target"],
+        "trained_on": {name: document.get(name) for name in ("dataset", "protocol", "seed", "rule", "fold")},
+        "split_digest": document.get("split_digest"),
+        "feature_sets": {name: reader.fingerprint for name, reader in readers.items()},
+        "cleaning": {name: reader.recipe.get("settings", {}).get("clean") for name, reader in readers.items()},
+        "versions": {"sentifuse": __version__},
+    }
 
 
 def _encoder_folder(artifacts: Path, dataset: str, profile: str | None, line: str) -> Path:

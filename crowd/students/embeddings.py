@@ -12,11 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sentifuse import CacheError, ConfigError
 from sentifuse.cache.reader import FeatureReader
+from sentifuse.crowd.labels.cached import check_vector
 from sentifuse.fuse.features.batches import BatchSource, FieldRequest
 
-__all__ = ["CachedEmbeddings", "Embeddings", "HeldEmbeddings", "in_order", "parse_feature"]
+__all__ = ["CachedEmbeddings", "Embeddings", "HeldEmbeddings", "in_order"]
 
 # Shapes: N images, B batch, D width of an embedding.
 IntArray = npt.NDArray[np.int64]
@@ -44,14 +44,7 @@ class CachedEmbeddings:
     """
 
     def __init__(self, reader: FeatureReader, field: str, ids: Sequence[str]) -> None:
-        found = reader.field(field)
-        if found.is_ragged or len(found.shape) != 1:
-            raise CacheError(
-                f"{reader.feature_set.directory}: {reader.encoder}.{field} is {found.shape}"
-                f"{' per element' if found.is_ragged else ''}, expected one vector for each image. "
-                "Take --features context.vector, or crowd.embedding or clip.image"
-            )
-        self.width = found.shape[0]
+        self.width = check_vector(reader, field)
         request = FieldRequest(encoder=reader.encoder, field=field)
         self._key = request.key
         self._source = BatchSource({reader.encoder: reader}, (request,), ids, reuse=True, read_ahead=True)
@@ -87,15 +80,3 @@ def in_order(embeddings: Embeddings, rows: IntArray, batch_rows: int) -> Iterato
     plan = [rows[start : start + batch_rows] for start in range(0, len(rows), batch_rows)]
     with closing(embeddings.stream(plan)) as batches:
         yield from zip(plan, batches, strict=True)
-
-
-def parse_feature(text: str) -> tuple[str, str]:
-    """Encoder and field of `encoder.field`.
-
-    >>> parse_feature("context.vector")
-    ('context', 'vector')
-    """
-    encoder, dot, field = text.strip().partition(".")
-    if not (encoder and dot and field):
-        raise ConfigError(f"--features {text}: expected encoder.field, such as context.vector or clip.image")
-    return encoder, field

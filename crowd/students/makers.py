@@ -18,8 +18,9 @@ from sentifuse.crowd.finetune.images import default_threads, find_left_out
 from sentifuse.crowd.finetune.job import finetune, remove_checkpoint
 from sentifuse.crowd.finetune.network import read_base
 from sentifuse.crowd.finetune.recipe import FinetuneRecipe, FinetuneRequest, ImageRow, Kind, LeftOut
+from sentifuse.crowd.labels.cached import parse_feature
 from sentifuse.crowd.students.base import ProbeBase, check_feature, find_base
-from sentifuse.crowd.students.embeddings import CachedEmbeddings, parse_feature
+from sentifuse.crowd.students.embeddings import CachedEmbeddings
 from sentifuse.crowd.students.material import Material
 from sentifuse.crowd.students.probe import train_probe
 from sentifuse.crowd.students.probe_recipe import ProbeRecipe

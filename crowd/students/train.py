@@ -32,9 +32,9 @@ from sentifuse.crowd.students.out_of_fold import ALL, assign_folds
 from sentifuse.data.files import check_writable
 from sentifuse.data.image_hashes import read_image_hashes
 from sentifuse.data.prepare import dataset_dir
+from sentifuse.data.reasons import count_reasons
 from sentifuse.extract.gold_seen import ELSEWHERE, GOLD_SEEN, GoldSeen, read_gold_seen
 from sentifuse.extract.seen_images import SeenImage, read_seen
-from sentifuse.fuse.features.samples import count_reasons
 from sentifuse.fuse.train import MAX_SEED
 
 __all__ = ["KINDS", "FoldReport", "StudentRequest", "train_student"]

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from sentifuse.data.source import SENTIMENT
 from sentifuse.extract.encoder import Array
 from sentifuse.extract.errors import ModelMismatch
 from sentifuse.extract.models.located import LocatedModel
 
 __all__ = ["CLASSES", "class_columns", "probabilities"]
 
-CLASSES = ("negative", "neutral", "positive")
+CLASSES = SENTIMENT
 SHORT = {"neg": "negative", "neu": "neutral", "pos": "positive"}
 
 

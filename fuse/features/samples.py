@@ -146,14 +146,6 @@ def digest_ids(ids: Sequence[str]) -> str:
     return sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
-def count_reasons(excluded: Mapping[str, str]) -> dict[str, int]:
-    """How many pairs were left out, by reason."""
-    counts: dict[str, int] = {}
-    for reason in excluded.values():
-        counts[reason] = counts.get(reason, 0) + 1
-    return dict(sorted(counts.items()))
-
-
 def _labels_of(ids: Sequence[str], labels: Labels, target: str) -> Positions | None:
     """Position in the list of classes or -1 per id; None where the dataset has no such labels at all."""
     known = labels.by_id(target)

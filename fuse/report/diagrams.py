@@ -83,7 +83,7 @@ def draw_reliability(metrics: Mapping[str, Any]) -> Figure:
     upper.legend(fontsize=13, framealpha=0.85, edgecolor="none", loc="upper left")
     expected = metrics["ece_if_calibrated"]
     upper.set_title(
-        f"ECE {metrics['ece']:.4f}; calibrated heads: {expected['mean']:.4f}, 95 % below {expected['q95']:.4f}",
+        f"ECE {metrics['ece']:.4f}; calibrated: {expected['mean']:.4f} on average, 95 % below {expected['q95']:.4f}",
         fontsize=13,
         loc="left",
     )

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from sentifuse.data.reasons import count_reasons
 from sentifuse.data.source import SPLITS
 from sentifuse.fuse.config import TrainConfig
-from sentifuse.fuse.features.samples import count_reasons
 from sentifuse.fuse.heads import load_head
 from sentifuse.fuse.report.recorded import Recorded
 from sentifuse.fuse.tables import Grid

@@ -1,19 +1,50 @@
 """Laws of the pointer to what was extracted last: one encoder's line does not touch another's."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from sentifuse.cache.errors import CorruptIndex, NoFeatures
+from sentifuse.cache import current
+from sentifuse.cache.errors import CorruptIndex, Locked, NoFeatures
 from sentifuse.cache.featureset import read_current, write_current
+from sentifuse.cache.lock import WriterLock
 
 
 def test_what_is_written_is_merged_with_what_was_there(cache_dir: Path) -> None:
     write_current(cache_dir, {"tokens": "tokens-aaa", "context": "context-bbb"}, "offline")
     write_current(cache_dir, {"tokens": "tokens-ccc"}, "mine")
-    current = read_current(cache_dir)
-    assert (current.profile, dict(current.encoders)) == ("mine", {"context": "context-bbb", "tokens": "tokens-ccc"})
-    assert current.directory("tokens") == cache_dir / "tokens-ccc"
+    found = read_current(cache_dir)
+    assert (found.profile, dict(found.encoders)) == ("mine", {"context": "context-bbb", "tokens": "tokens-ccc"})
+    assert found.directory("tokens") == cache_dir / "tokens-ccc"
+
+
+def test_of_two_writers_at_once_neither_line_is_lost(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_current(cache_dir, {"tokens": "tokens-aaa"}, "offline")
+    plain = current.replace_file
+    other = threading.Thread(target=write_current, args=(cache_dir, {"crowd": "crowd-ccc"}, "offline"))
+
+    def slow_replace(path: Path, content: bytes) -> None:
+        monkeypatch.setattr(current, "replace_file", plain)
+        other.start()  # while the first has read and not yet written
+        other.join(0.2)
+        plain(path, content)
+
+    monkeypatch.setattr(current, "replace_file", slow_replace)
+    write_current(cache_dir, {"context": "context-bbb"}, "offline")
+    other.join()
+    assert sorted(read_current(cache_dir).encoders) == ["context", "crowd", "tokens"]
+
+
+def test_a_writer_that_does_not_let_go_is_named(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_current(cache_dir, {"tokens": "tokens-aaa"}, "offline")
+    monkeypatch.setattr(current, "LOCK_TIMEOUT_S", 0.0)
+    lock = WriterLock(cache_dir / current.LOCK_FILE)
+    lock.acquire()
+    with pytest.raises(Locked, match="another writer is at work"):
+        write_current(cache_dir, {"tokens": "tokens-bbb"}, "offline")
+    assert read_current(cache_dir).encoders == {"tokens": "tokens-aaa"}
+    lock.release()
 
 
 def test_what_says_the_same_already_is_not_touched(cache_dir: Path) -> None:
@@ -33,9 +64,9 @@ def test_nothing_extracted_names_the_command(cache_dir: Path) -> None:
 
 
 def test_an_encoder_not_extracted_names_the_command(cache_dir: Path) -> None:
-    current = write_current(cache_dir, {"tokens": "tokens-aaa"}, "offline")
+    found = write_current(cache_dir, {"tokens": "tokens-aaa"}, "offline")
     with pytest.raises(NoFeatures, match=r"no 'regions' features .* tokens.*--dataset mvsa_single --encoders regions"):
-        current.directory("regions")
+        found.directory("regions")
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentifuse import CacheError, ConfigError
+from sentifuse import CacheError
 from sentifuse.cache.current import read_current
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.crowd.students.embeddings import CachedEmbeddings, HeldEmbeddings, in_order, parse_feature
+from sentifuse.crowd.students.embeddings import CachedEmbeddings, HeldEmbeddings, in_order
 
 
 def test_the_cache_gives_what_an_array_gives(crowd_world: Callable[..., Any]) -> None:
@@ -40,9 +40,3 @@ def test_a_field_that_is_no_vector_is_refused(crowd_world: Callable[..., Any], t
     FeatureWriter(feature_set).close()
     with pytest.raises(CacheError, match=r"expected one vector for each image"):
         CachedEmbeddings(FeatureReader(feature_set), "states", [])
-
-
-@pytest.mark.parametrize("text", ["context", ".vector", "context."])
-def test_a_feature_is_an_encoder_and_a_field(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"context\.vector"):
-        parse_feature(text)

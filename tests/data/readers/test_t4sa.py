@@ -270,7 +270,9 @@ def test_lists_labelled_anew_are_read_where_they_are_named(tmp_path: Path) -> No
     assert source.root == root
     assert [one.label for one in source.annotations[:4]] == ["positive"] * 4
     assert [pair.text for pair in source.pairs] == [pair.text for pair in read(root).pairs]
-    assert "6 of 9 listed tweets have" in notes(source)  # the authors' shares beside another teacher's labels: a note
+    # A teacher that says the same of all: no order of the columns agrees with it, so this may be its own doing.
+    assert "6 of 9 listed tweets have" in notes(source)
+    assert "their largest share in another class. That is most of them: are columns swapped?" in notes(source)
 
     write_lists(root, anew, ".tsv", "\t")
     with pytest.raises(DataError, match=r"several sets of lists: .*train\.txt, .*train\.tsv\. Name the folder"):
@@ -283,6 +285,26 @@ def test_swapped_columns_stop_where_sums_cannot_tell_them(tmp_path: Path) -> Non
     write_scores(root, scores)
     with pytest.raises(DataError, match=r"found another for 6 of 9 tweets, .*Are columns swapped\?"):
         read(root)
+
+
+@pytest.mark.parametrize("order", ["POS NEU NEG", "NEU POS NEG", "POS NEG NEU"])
+def test_swapped_columns_stop_beside_lists_labelled_anew_too(tmp_path: Path, order: str) -> None:
+    """The later teacher sees two of nine tweets otherwise; the columns have the order named, without a header."""
+    root = make(tmp_path / "T4SA")
+    anew = {part: [(image, code) for image, code in rows] for part, rows in nine_tweets().items()}
+    anew["test"] = [(image, "1") for image, _ in anew["test"]]
+    write_lists(root / "anew", anew, ".tsv", "\t")
+    names = ("NEG", "NEU", "POS")
+    lines = []
+    for number in range(9):
+        cells = dict(zip(names, SCORES[str(number % 3)].split("\t"), strict=True))
+        lines.append("\t".join([tweet(number), *(cells[name] for name in order.split())]))
+    (root / "t4sa_text_sentiment.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"Are columns swapped\? Most agree if the order is TWID {order}\. "):
+        read(root / "anew")
+    write_scores(root, {tweet(number): SCORES[str(number % 3)] for number in range(9)})
+    assert "2 of 9 listed tweets have" in notes(read(root / "anew"))
+    assert "are columns swapped" not in notes(read(root / "anew"))
 
 
 def test_shares_that_do_not_add_up_stop_prepare_before_anything_is_written(tmp_path: Path) -> None:

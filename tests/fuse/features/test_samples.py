@@ -12,8 +12,9 @@ from sentifuse.cache.spec import Row
 from sentifuse.cache.writer import FeatureWriter
 from sentifuse.data.labels import read_labels
 from sentifuse.data.manifest import read_manifest
+from sentifuse.data.reasons import count_reasons
 from sentifuse.fuse.features.batches import FieldRequest
-from sentifuse.fuse.features.samples import Samples, count_reasons, digest_ids, open_features, select_samples
+from sentifuse.fuse.features.samples import Samples, digest_ids, open_features, select_samples
 
 STATES = FieldRequest(encoder="tokens", field="states")
 VECTOR = FieldRequest(encoder="context", field="vector")
