@@ -61,7 +61,7 @@ report: $(READY)  ## the run last trained as one HTML page: [SPLIT=test] [ARGS="
 	@$(CLI) report --split $(SPLIT) $(ARGS)
 
 test: $(READY)  ## the default tests (3 minutes at most on two cores)
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not stress"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not stress"
 
 check: $(READY) build/typing/sentifuse  ## everything CI runs beside `make test`: ruff, mypy, rooms, slow tests, wheel
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Fixtures shared by all rooms' tests."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -34,6 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--flips", type=int, default=60, help="bits flipped in stores, each found and mended")
     group.addoption("--pages", type=int, default=20, help="pages zeroed or cut off, each found and mended")
     parser.getgroup("backends").addoption("--detectron2", metavar="DIR", help="a checkout of it, compiled or not")
+
+
+def pytest_collection_finish() -> None:
+    """What importing and collecting left stays until the end: no collection of garbage has to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -1,7 +1,8 @@
 """`cache import` and `cache export` as a person types them."""
 
 import json
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import typer
 
 from sentifuse import cli
-from sentifuse.cache.current import read_current, write_current
+from sentifuse.cache.current import read_current
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.commands import cache_interchange
 from sentifuse.data.manifest import read_manifest
@@ -19,17 +20,23 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(project: Path, type_command: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Types a command of `cache` for the project; what is in use afterwards is put back."""
+def project(project: Path, tmp_path: Path) -> Path:
+    """The extracted project, copied: these tests add feature sets to it."""
+    folder = tmp_path / "artifacts"
+    shutil.copytree(project, folder)
+    return folder
+
+
+@pytest.fixture
+def run(project: Path, type_command: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Types a command of `cache` for the project."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     group = typer.Typer()
     group.command("import", epilog=cache_interchange.IMPORT_EXAMPLE)(cache_interchange.import_features)
     group.command("export", epilog=cache_interchange.EXPORT_EXAMPLE)(cache_interchange.export_features)
     app.add_typer(group, name="cache")
     monkeypatch.setattr(cli, "app", app)
-    before = read_current(project / "cache" / "mvsa_single")
-    yield lambda *words: type_command("cache", *words, "--artifacts", project)
-    write_current(before.cache_dir, before.encoders, before.profile)
+    return lambda *words: type_command("cache", *words, "--artifacts", project)
 
 
 def vectors(project: Path, folder: Path) -> tuple[Path, Path, np.ndarray]:

@@ -73,7 +73,7 @@ def stores(draw: st.DrawFn) -> tuple[tuple[Field, ...], list[Row]]:
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(store=stores())
 def test_an_export_comes_back_exactly(
     format_name: str, store: tuple[tuple[Field, ...], list[Row]], rows_in: RowsIn
