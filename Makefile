@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "sentifuse needs Python 3.11 or newer; '$(PYTHON)' is `$(PYTHON) --version`. Run: make setup PYTHON=python3.11"; exit 5; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,peft,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,peft,tensorboard,dev]'
 	@touch $@
 
 setup: $(READY)  ## make the environment .venv with the exact tested versions (about 6 GB, most of it torch)
