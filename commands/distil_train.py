@@ -189,6 +189,12 @@ def _announce(output: Output, material: "Material") -> None:
             f"{len(material.gold_seen):,} pairs' human labels are known to the teacher or used here: a fusion whose "
             "test part has any of them is refused"
         )
+    if outside := material.about.get("gold_seen_outside"):
+        output.note(
+            f"{outside:,} of them lie in neither part of this split that is learned from: its test part is not unseen "
+            "by the teacher, whatever is measured there. Give teacher and student one protocol and one seed",
+            style="warning",
+        )
 
 
 def _reporter(output: Output) -> Callable[["FoldReport"], None]:

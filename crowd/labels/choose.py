@@ -306,6 +306,12 @@ def _is_not_in(ids: Sequence[str], others: Mapping[str, str]) -> Bools:
     return found
 
 
+def _just_below(confidence: np.float32) -> float:
+    """The largest threshold of two decimals that this confidence exceeds."""
+    hundredths = floor(100 * float(confidence))
+    return (hundredths if np.float32(hundredths / 100) < confidence else hundredths - 1) / 100
+
+
 def _refuse_empty_class(request: FilterRequest, filtered: Filtered, is_candidate: Bools, is_usable: Bools) -> None:
     limits = request.thresholds.to_json()
     lines, advice = [], []
@@ -314,14 +320,14 @@ def _refuse_empty_class(request: FilterRequest, filtered: Filtered, is_candidate
         if (filtered.is_kept & is_class).any():
             continue
         n = int(is_class.sum())
-        surest = float(filtered.confidence[is_class].max()) if n else 0.0
+        surest = filtered.confidence[is_class].max() if n else np.float32(0)
         lines.append(
             f"{name} (threshold {limits[name]:g}, {n:,} images with this pseudo-label"
             f"{' and no near-duplicate before them' if request.dedup != 'none' else ''}"
-            f"{f', the surest {surest:.3f}' if n else ''})"
+            f"{f', the surest {surest!s}' if n else ''})"
         )
         is_near = is_usable & ~is_candidate & filtered.is_kept & (filtered.classes == k)
-        advice += [f"--{name} {floor(100 * surest) / 100:g}"] if n else []
+        advice += [f"--{name} {_just_below(surest):g}"] if n else []
         advice += ["--dedup none"] if is_near.any() and "--dedup none" not in advice else []
     if not lines:
         return

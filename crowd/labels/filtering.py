@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +28,13 @@ class Thresholds:
     positive: float = 0.90
 
     def __post_init__(self) -> None:
-        for name, value in self.to_json().items():
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
                 found = "no number" if isinstance(value, float) and math.isnan(value) else repr(value)
-                raise ConfigError(f"--{name}: expected a threshold from 0 to 1, found {found}. Type: --{name} 0.9")
+                raise ConfigError(
+                    f"--{name}: expected a threshold from 0 to 1, found {found}. Type: --{name} {field.default:.2f}"
+                )
 
     @classmethod
     def of(cls, by_class: Mapping[str, float]) -> "Thresholds":

@@ -170,12 +170,12 @@ def read_material(request: MaterialRequest) -> Material:
     chosen, left_out = _with_image(chosen, manifest)
     for part, ids in chosen.items():
         if not ids:
+            way = "or leave --protocol out" if request.uses_split else "or a larger part of them, --val-share 0.1"
             raise TrainingError(
                 f"{request.dataset}: expected images in the {part} part, found none "
-                f"({len(left_out):,} left out for want of their image). Keep more: sentifuse distil filter, or leave "
-                "--protocol out"
+                f"({len(left_out):,} left out for want of their image). Keep more: sentifuse distil filter, {way}"
             )
-    return _build(request, folder, manifest, kept, gold, chosen, left_out)
+    return _build(request, folder, manifest, kept, split, gold, chosen, left_out)
 
 
 def _build(
@@ -183,6 +183,7 @@ def _build(
     folder: Path,
     manifest: Manifest,
     kept: Kept | None,
+    split: Mapping[str, Sequence[str]],
     gold: Mapping[str, int],
     chosen: Mapping[str, Sequence[str]],
     left_out: Mapping[str, str],
@@ -213,6 +214,7 @@ def _build(
         weights = probabilities.max(1)
     if request.uses_split:
         about["split"] = _about_split(request, folder)
+        about["gold_seen_outside"] = len(gold_seen.difference(*split.values()))
     return Material(
         ids=ids,
         digests=tuple(pairs[id_].image_digest for id_ in ids),

@@ -180,7 +180,7 @@ def test_a_filter_reports_and_writes_what_it_says(type_command: Type, labelled: 
         (
             ("--neutral", "0.96", "--dedup", "none"),
             3,
-            "found none of neutral (threshold 0.96, 30 images with this pseudo-label, the surest 0.950)",
+            "found none of neutral (threshold 0.96, 30 images with this pseudo-label, the surest 0.95)",
         ),
         (("--dedup", "md5"), 2, "--dedup: unknown method 'md5'"),
         (("--labels", "none"), 3, "Run: sentifuse distil label --dataset mvsa_single --name none"),

@@ -181,11 +181,12 @@ def test_an_empty_class_is_refused_with_what_would_do(write_tweets: Write, make_
     artifacts = labelled(write_tweets([make_tweet(id="7-1", probabilities=(0.6, 0.3, 0.1)), *three[1:]]))
     message = (
         "found none of negative (threshold 0.7, 1 images with this pseudo-label and no near-duplicate before "
-        "them, the surest 0.600). Nothing was "
-        "written. Try --negative 0.6, or take another teacher"
+        "them, the surest 0.6). Nothing was "
+        "written. Try --negative 0.59, or take another teacher"
     )
     with pytest.raises(DataError, match=re.escape(message)):
         choose(request(artifacts))
+    assert "7-1" in choose(request(artifacts, thresholds=Thresholds(negative=0.59))).kept.ids
 
 
 def test_a_class_that_the_teacher_never_names_is_refused(write_tweets: Write, three: list[Any]) -> None:

@@ -1,12 +1,14 @@
 """What a student learns from: the kept set, a split's two parts, or people's labels; nobody's test part."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sentifuse import ConfigError, DataError, TrainingError
+from sentifuse.crowd.labels.kept import read_kept, write_kept
 from sentifuse.crowd.students.material import Material, MaterialRequest, read_material
 from sentifuse.data.splits import read_split
 
@@ -51,6 +53,25 @@ def test_a_split_keeps_its_test_part_unseen(world: Any) -> None:
         assert part(material, "val") == {*split["val"]} - {"3-1"}
         assert not {*material.ids} & {*split["test"]}
         assert (material.about["split"]["protocol"], material.about["split"]["seed"]) == ("random", 4)
+
+
+def test_labels_that_the_teacher_knows_beside_the_split_are_counted(crowd_world: Make) -> None:
+    world = crowd_world(gold_seen=frozenset(range(20)))
+    folder = world.artifacts / "datasets" / world.name
+    split = read_split(folder, protocol="random", seed=4, parts=("train", "val", "test"))
+    tested = {*world.ids[:20]} & {*split["test"]}
+    assert tested
+    assert read(world, protocol="random", split_seed=4).about["gold_seen_outside"] == len(tested)
+    assert read(world, label="image_label", protocol="random", split_seed=4).about["gold_seen_outside"] == 0
+    assert "gold_seen_outside" not in read(world).about
+
+
+def test_a_kept_set_without_validation_images_says_how_to_have_some(crowd_world: Make) -> None:
+    world = crowd_world()
+    kept = read_kept(world.artifacts, world.name, "default")
+    write_kept(world.artifacts, world.name, "default", replace(kept, split=("train",) * len(kept.ids)), overwrite=True)
+    with pytest.raises(TrainingError, match=r"val part, found none .* or a larger part of them, --val-share 0\.1"):
+        read(world)
 
 
 def test_peoples_labels_are_theirs_and_all_of_them_are_seen(crowd_world: Make) -> None:
