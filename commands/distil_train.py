@@ -201,6 +201,10 @@ def _reporter(output: Output) -> Callable[["FoldReport"], None]:
     def report(found: "FoldReport") -> None:
         row = found.row
         who = "" if not found.folds else f"without fold {found.fold}/{found.folds}: " if found.fold else "all pairs: "
+        if "resumed_step" in row:
+            done = "was finished" if row["is_finished"] else "goes on"
+            output.note(f"{who}{done} at step {row['resumed_step']}", style="dim")
+            return
         if "val_loss" not in row:  # a line of steps.csv
             output.note(f"{who}step {row['step']}  loss {row['loss']:.4f}  {row['images_per_s']} images/s", style="dim")
             return

@@ -36,7 +36,8 @@ def finetune(request: FinetuneRequest, *, progress: Callable[[Mapping[str, Any]]
     Parameters
     ----------
     progress
-        Hears every row of the two logs as it is written; one with `val_loss` is of history.csv.
+        Hears every row of the two logs as it is written; one with `val_loss` is of history.csv. A training that goes on
+        gives `resumed_step` and `is_finished` first.
 
     Raises
     ------
@@ -101,6 +102,8 @@ def _train(
         )
         if state is not None:
             training.restore(state)
+            if progress is not None:
+                progress({"resumed_step": training.step, "is_finished": training.is_finished})
         training.run(progress)
         return training.result()
 

@@ -81,7 +81,9 @@ def test_stopping_and_going_on_gives_the_same_bytes(finetune_request: Request, k
     with pytest.raises(Stopped):
         finetune(stopped, progress=stop_after(stop))
     assert (stopped.out / CHECKPOINT).is_file()
-    found = finetune(replace(stopped, resume=True))
+    heard: list[Any] = []
+    found = finetune(replace(stopped, resume=True), progress=heard.append)
+    assert heard[0] == {"resumed_step": heard[1]["step"] - 1, "is_finished": False}
     assert same(found, expected)
     for name in ("history.csv", "steps.csv"):
         assert rows_of(stopped.out / name) == rows_of(whole.out / "whole" / name)
@@ -101,7 +103,7 @@ def test_a_finished_training_gives_its_result_again_without_a_step(finetune_requ
     first = finetune(request)
     heard: list[Any] = []
     assert same(finetune(replace(request, resume=True), progress=heard.append), first)
-    assert heard == []
+    assert heard == [{"resumed_step": 15, "is_finished": True}]
 
 
 def test_how_many_images_at_a_time_and_threads_do_not_change_the_result(finetune_request: Request) -> None:
