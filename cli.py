@@ -44,7 +44,7 @@ except ModuleNotFoundError as missing:
     sys.exit(5)
 
 INTERRUPTED, TERMINATED = 130, 143
-KEPT = "what was finished is kept, and the same command again goes on from there (a training anew)"
+KEPT = "what was finished is kept, and the same command again goes on from there (a training with --resume, or anew)"
 
 app = typer.Typer(
     name="sentifuse",
