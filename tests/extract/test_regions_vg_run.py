@@ -148,7 +148,7 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("rows", [1, 5, 9])
+@pytest.mark.parametrize("rows", [5, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (1, 9))])
 def test_an_interrupted_run_resumes_to_the_bytes_of_an_undisturbed_one(
     project: Project, undisturbed: dict[str, str], rows: int
 ) -> None:

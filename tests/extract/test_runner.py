@@ -149,7 +149,7 @@ def interrupt_after(rows: int) -> Callable[[int], None]:
     return progress
 
 
-@pytest.mark.parametrize("rows", [1, 20, 45])
+@pytest.mark.parametrize("rows", [20, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (1, 45))])
 def test_an_interrupted_run_resumes_to_the_bytes_of_an_undisturbed_one(
     tmp_path: Path, root: Path, artifacts: Path, rows: int
 ) -> None:

@@ -29,6 +29,9 @@ from sentifuse.fuse.train import TrainRequest, train
 
 MakeWorld = Callable[..., Any]
 STARTED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+# One head of each way to train; the others are slow tests here, and are all trained in test_heads_shared.py.
+KINDS = ("itin", "ctmwa", "rnn_ca_embedding", "logreg")
+EVERY_HEAD = [head if head in KINDS else pytest.param(head, marks=pytest.mark.slow) for head in HEADS]
 
 
 def train_quickly(world: Any, head: str = "text_only") -> RunDirectory:
@@ -43,7 +46,7 @@ def test_names_say_what_and_when() -> None:
     assert re.fullmatch(r"20260304T050607Z-itin-d-folds-s0-f2-[0-9a-f]{4}", folded)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", EVERY_HEAD)
 def test_a_reopened_run_predicts_what_was_written(world: Any, head: str) -> None:
     run = RunDirectory.open(train_quickly(world, head).path)
     written = read_predictions(run, "val")

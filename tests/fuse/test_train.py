@@ -21,6 +21,9 @@ from sentifuse.fuse.train import TrainRequest, find_device, train
 
 MakeWorld = Callable[..., Any]
 QUICK = {"epochs": "2", "batch_size": "16"}
+# One head of each way to train; the others are slow tests here, and are all trained in test_heads_shared.py.
+KINDS = ("itin", "ctmwa", "rnn_ca_embedding", "logreg")
+EVERY_HEAD = [head if head in KINDS else pytest.param(head, marks=pytest.mark.slow) for head in HEADS]
 
 
 def request(world: Any, head: str = "text_only", **settings: Any) -> TrainRequest:
@@ -33,7 +36,7 @@ def run_names(world: Any) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", EVERY_HEAD)
 def test_every_head_leaves_a_whole_run(world: Any, head: str) -> None:
     run = train(request(world, head, command=("sentifuse", "train")))
     names = {path.name for path in run.path.iterdir()}

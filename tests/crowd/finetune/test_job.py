@@ -71,7 +71,7 @@ def test_colours_are_learned(finetune_request: Request, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
-@pytest.mark.parametrize("stop", [3, 8, 12])
+@pytest.mark.parametrize("stop", [8, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (3, 12))])
 def test_stopping_and_going_on_gives_the_same_bytes(finetune_request: Request, kind: str, stop: int) -> None:
     """15 steps, 5 of the head alone; dropout, augmentation, shuffling and warm-up are all on."""
     recipe = {"dropout": 0.1, "lora_dropout": 0.1, "patience": 0}
