@@ -184,21 +184,22 @@ from sentifuse.cache.interchange.unpickle import load_pickle
 for line in sys.stdin:
     try:
         load_pickle(io.BytesIO(bytes.fromhex(line)), Path("features.pkl"))
+        print("accepted", flush=True)
     except BadSource as error:
-        print(error)
+        print(str(error).replace("\\n", " "), flush=True)
 """
 
 
-@pytest.mark.parametrize("name", HOSTILE_KEYS)
-def test_a_key_that_goes_too_deep_or_too_wide_is_refused_before_it_is_hashed(name: str) -> None:
+def test_a_key_that_goes_too_deep_or_too_wide_is_refused_before_it_is_hashed() -> None:
     # Elsewhere, since a hash in C ends the whole process, or never ends.
-    contents = keys_of(HOSTILE_KEYS[name])
+    contents = {(name, way): content for name, made in HOSTILE_KEYS.items() for way, content in keys_of(made).items()}
     lines = "\n".join(content.hex() for content in contents.values())
     done = subprocess.run(
         [sys.executable, "-c", LOADER], input=lines, capture_output=True, text=True, timeout=120, check=False
     )
-    found = [line for line in done.stdout.splitlines() if "more than 64 parts" in line]
-    assert (done.returncode, len(found)) == (0, len(contents)), done.stdout + done.stderr
+    answers = done.stdout.splitlines()
+    accepted = [key for key, line in zip(contents, answers, strict=False) if "more than 64 parts" not in line]
+    assert (done.returncode, accepted, len(answers)) == (0, [], len(contents)), done.stdout[-2000:] + done.stderr
 
 
 def test_a_bytearray_comes_back() -> None:
