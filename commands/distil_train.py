@@ -191,8 +191,8 @@ def _announce(output: Output, material: "Material") -> None:
         )
     if outside := material.about.get("gold_seen_outside"):
         output.note(
-            f"{outside:,} of them lie in neither part of this split that is learned from: its test part is not unseen "
-            "by the teacher, whatever is measured there. Give teacher and student one protocol and one seed",
+            f"{outside:,} of them lie in neither part of this split that is learned from: its test part may not be "
+            "unseen by the teacher. Give teacher and student one protocol and one seed",
             style="warning",
         )
 

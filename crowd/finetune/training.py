@@ -166,7 +166,7 @@ class Training:
                 )
                 # Over all of the step's images, so that its parts add up to what one batch would have given.
                 loss = (self._take(self.weights, part) * losses).sum() / len(rows)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
                 total += loss.item()
         if not math.isfinite(total):
             ids = [self.request.images[row].id for row in rows.tolist()]

@@ -19,11 +19,11 @@ from sentifuse.cache.current import read_current
 from sentifuse.cache.featureset import open_feature_set
 from sentifuse.cache.reader import FeatureReader
 from sentifuse.crowd.components import components_of
-from sentifuse.crowd.labels.cached import check_vector, gather, parse_feature
 from sentifuse.crowd.labels.filtering import Filtered, Thresholds, filter_labels
 from sentifuse.crowd.labels.kept import Kept, split_kept
 from sentifuse.crowd.labels.near_duplicates import COSINE, by_cosine, by_hash, hours_by_cosine, is_first
 from sentifuse.crowd.labels.pseudo_labels import DEFAULT_NAME, PseudoLabels, read_pseudo_labels
+from sentifuse.crowd.vectors import check_vector, gather, parse_feature
 from sentifuse.data.groups import MAX_BITS, ensure_groups
 from sentifuse.data.image_hashes import Hashes, read_image_hashes
 from sentifuse.data.manifest import OK, Manifest, Pair, read_manifest

@@ -15,8 +15,8 @@ from sentifuse.cache.current import read_current
 from sentifuse.cache.errors import NoFeatures
 from sentifuse.cache.featureset import open_feature_set
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.crowd.labels.cached import gather
 from sentifuse.crowd.labels.pseudo_labels import PseudoLabels
+from sentifuse.crowd.vectors import gather
 from sentifuse.data import files
 from sentifuse.data.manifest import OK, Manifest, read_manifest
 from sentifuse.data.prepare import dataset_dir

@@ -7,11 +7,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from sentifuse import ConfigError
-from sentifuse.crowd.students.material import MaterialRequest
+from sentifuse.crowd.students.material import MaterialRequest, read_parts
 from sentifuse.data.groups import joins_tweets
 from sentifuse.data.prepare import dataset_dir
 from sentifuse.data.source import SPLITS
-from sentifuse.data.splits import read_split
 from sentifuse.data.tweets import tweet_of
 
 __all__ = ["SHARED", "find_shared", "refuse_divided_tweets"]
@@ -34,19 +33,10 @@ def refuse_divided_tweets(request: MaterialRequest) -> None:
     ConfigError
         Images of one tweet lie in different parts; the message has the protocols to take.
     """
-    folder = dataset_dir(request.artifacts, request.dataset)
-    if not request.uses_split or not joins_tweets(folder):
+    if not request.uses_split or not joins_tweets(dataset_dir(request.artifacts, request.dataset)):
         return
-    parts = read_split(
-        folder,
-        protocol=request.protocol,
-        seed=request.split_seed,
-        rule=request.rule,
-        fold=request.fold,
-        parts=SPLITS,
-    )
     parts_of: dict[str, set[str]] = defaultdict(set)
-    for part, ids in parts.items():
+    for part, ids in read_parts(request, SPLITS).items():
         for id_ in ids:
             parts_of[tweet_of(id_)].add(part)
     divided = [tweet for tweet, found in parts_of.items() if len(found) > 1]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.crowd.labels.cached import check_vector
+from sentifuse.crowd.vectors import check_vector
 from sentifuse.fuse.features.batches import BatchSource, FieldRequest
 
 __all__ = ["CachedEmbeddings", "Embeddings", "HeldEmbeddings", "in_order"]

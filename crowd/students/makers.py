@@ -18,7 +18,6 @@ from sentifuse.crowd.finetune.images import default_threads, find_left_out
 from sentifuse.crowd.finetune.job import finetune, remove_checkpoint
 from sentifuse.crowd.finetune.network import read_base
 from sentifuse.crowd.finetune.recipe import FinetuneRecipe, FinetuneRequest, ImageRow, Kind, LeftOut
-from sentifuse.crowd.labels.cached import parse_feature
 from sentifuse.crowd.students.base import ProbeBase, check_feature, find_base
 from sentifuse.crowd.students.embeddings import CachedEmbeddings
 from sentifuse.crowd.students.material import Material
@@ -26,6 +25,7 @@ from sentifuse.crowd.students.probe import train_probe
 from sentifuse.crowd.students.probe_recipe import ProbeRecipe
 from sentifuse.crowd.students.temperature import fit_temperature
 from sentifuse.crowd.targets import refuse_absent
+from sentifuse.crowd.vectors import parse_feature
 from sentifuse.extract.job import refuse_missing_root
 from sentifuse.extract.models.weights import weights_folder
 from sentifuse.extract.plan import list_inputs

@@ -22,7 +22,7 @@ from sentifuse.data.manifest import Manifest, read_manifest
 from sentifuse.data.prepare import dataset_dir
 from sentifuse.data.splits import read_split, read_split_facts
 
-__all__ = ["LABELS", "VALIDATE", "WEIGHTS", "Material", "MaterialRequest", "read_material"]
+__all__ = ["LABELS", "VALIDATE", "WEIGHTS", "Material", "MaterialRequest", "read_material", "read_parts"]
 
 LABELS = ("pseudo", "image_label")
 VALIDATE = ("teacher", "gold")
@@ -156,7 +156,7 @@ def read_material(request: MaterialRequest) -> Material:
     request.check()
     folder = dataset_dir(request.artifacts, request.dataset)
     manifest = read_manifest(folder)
-    split = _read_split(request, folder)
+    split = read_parts(request, PARTS)  # the test part is never read
     gold = _read_gold(request, folder)
     kept = None if request.label == "image_label" else read_kept(request.artifacts, request.dataset, request.kept)
     if kept is None:
@@ -269,17 +269,17 @@ def _parts_of(kept: Kept) -> dict[str, list[str]]:
     return {part: [id_ for id_, found in zip(kept.ids, kept.split, strict=True) if found == part] for part in PARTS}
 
 
-def _read_split(request: MaterialRequest, folder: Path) -> dict[str, tuple[str, ...]]:
-    """The parts asked for; the test part is never read."""
+def read_parts(request: MaterialRequest, parts: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Part -> ids of the split asked for; without one, every part is empty."""
     if not request.uses_split:
-        return dict.fromkeys(PARTS, ())
+        return dict.fromkeys(parts, ())
     return read_split(
-        folder,
+        dataset_dir(request.artifacts, request.dataset),
         protocol=request.protocol,
         seed=request.split_seed,
         rule=request.rule,
         fold=request.fold,
-        parts=PARTS,
+        parts=parts,
     )
 
 

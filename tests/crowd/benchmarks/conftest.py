@@ -8,6 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+from sentifuse.data.files import digest
+from sentifuse.extract.encoder import describe_encoder
+from sentifuse.extract.models.source import ModelSource
+from sentifuse.extract.models.weights import locate
+from sentifuse.extract.profile import EncoderEntry
+from sentifuse.extract.seen_images import SeenImage
+from sentifuse.extract.student_base import copy_base, describe_base
+from sentifuse.extract.students import StudentConfig, StudentParts, head_shapes, write_student
+
 FOLDERS = {
     "5agree": ("Twitter Testing Dataset I", "5agree.csv", "1"),
     "4agree": ("Twitter Testing Dataset I", "4agree.csv", "1"),
@@ -102,3 +111,18 @@ def vit_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ViTForImageClassification(config).save_pretrained(folder)
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def probe(tmp_path: Path) -> Path:
+    """A student of kind probe over the miniature image network: its folds take milliseconds."""
+    source = ModelSource(kind="tiny", name="image", architecture="tiny_conv", seed=3)
+    model = locate(source, search=(), is_offline=True)
+    entry = EncoderEntry(name="context", model=source, where="test")
+    plan = describe_encoder(entry, model, precision="exact", device="cpu")
+    head = {"kind": "linear", "in": plan.build(device="cpu", share={}).fields[0].shape[0]}
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=shape, scale=0.1).astype(np.float32) for name, shape in head_shapes(head).items()}
+    parts = StudentParts(config=StudentConfig(kind="probe", head=head, base=describe_base(plan)), tensors=tensors)
+    seen = [SeenImage(image_digest=digest(b"none"), id="x", dataset="t4sa")]
+    return write_student(tmp_path / "probe", parts, base=lambda folder: copy_base(model, folder), seen=seen)

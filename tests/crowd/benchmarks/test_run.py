@@ -17,13 +17,7 @@ from sentifuse.crowd.benchmarks.run import BenchmarkRequest, run_benchmarks
 from sentifuse.crowd.benchmarks.table import grids_of
 from sentifuse.crowd.folder_lock import only_here
 from sentifuse.data.files import digest
-from sentifuse.extract.encoder import describe_encoder
-from sentifuse.extract.models.source import ModelSource
-from sentifuse.extract.models.weights import locate
-from sentifuse.extract.profile import EncoderEntry
 from sentifuse.extract.seen_images import SeenImage
-from sentifuse.extract.student_base import copy_base, describe_base
-from sentifuse.extract.students import StudentConfig, StudentParts, head_shapes, write_student
 
 CLASSES = [1, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1, 0]  # 7 positive, 5 negative
 
@@ -139,8 +133,7 @@ def test_images_that_the_model_was_trained_on_are_counted(
 ) -> None:
     import shutil
 
-    from sentifuse.data.files import digest
-    from sentifuse.extract.seen_images import SeenImage, write_seen
+    from sentifuse.extract.seen_images import write_seen
 
     model = tmp_path / "artifacts" / "weights" / "seen-it"
     shutil.copytree(vit_classifier, model)
@@ -169,21 +162,6 @@ def test_five_folds_fine_tune_the_model_and_answer_every_image(run: Callable[...
 
 class Stopped(Exception):
     """Stands for a process that was killed."""
-
-
-@pytest.fixture
-def probe(tmp_path: Path) -> Path:
-    """A student of kind probe over the miniature image network: its folds take milliseconds."""
-    source = ModelSource(kind="tiny", name="image", architecture="tiny_conv", seed=3)
-    model = locate(source, search=(), is_offline=True)
-    entry = EncoderEntry(name="context", model=source, where="test")
-    plan = describe_encoder(entry, model, precision="exact", device="cpu")
-    head = {"kind": "linear", "in": plan.build(device="cpu", share={}).fields[0].shape[0]}
-    rng = np.random.default_rng(0)
-    tensors = {name: rng.normal(size=shape, scale=0.1).astype(np.float32) for name, shape in head_shapes(head).items()}
-    parts = StudentParts(config=StudentConfig(kind="probe", head=head, base=describe_base(plan)), tensors=tensors)
-    seen = [SeenImage(image_digest=digest(b"none"), id="x", dataset="t4sa")]
-    return write_student(tmp_path / "probe", parts, base=lambda folder: copy_base(model, folder), seen=seen)
 
 
 def times_taken_out(document: dict[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,7 @@ from sentifuse.crowd.finetune.checkpoints import TensorFile
 from sentifuse.crowd.finetune.images import Squares
 from sentifuse.crowd.finetune.network import read_base
 from sentifuse.data.images import read_image
-from sentifuse.extract.encoder import describe_encoder
-from sentifuse.extract.models.source import ModelSource
-from sentifuse.extract.models.weights import locate
-from sentifuse.extract.profile import EncoderEntry
-from sentifuse.extract.student_base import copy_base, describe_base
-from sentifuse.extract.students import StudentConfig, StudentParts, head_shapes, read_student, write_student
+from sentifuse.extract.students import StudentParts, read_student, write_student
 
 CLASSES = [0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 0, 1]
 
@@ -32,21 +27,6 @@ CLASSES = [0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 0, 1]
 @pytest.fixture
 def images(tmp_path: Path, write_images: Callable[..., list[str]]) -> list[Path]:
     return [tmp_path / "images" / name for name in write_images(tmp_path / "images", CLASSES)]
-
-
-@pytest.fixture
-def probe(tmp_path: Path) -> Path:
-    """A student of kind probe over the miniature image network."""
-    source = ModelSource(kind="tiny", name="image", architecture="tiny_conv", seed=3)
-    model = locate(source, search=(), is_offline=True)
-    entry = EncoderEntry(name="context", model=source, where="test")
-    plan = describe_encoder(entry, model, precision="exact", device="cpu")
-    width = plan.build(device="cpu", share={}).fields[0].shape[0]
-    head = {"kind": "linear", "in": width}
-    rng = np.random.default_rng(0)
-    tensors = {name: rng.normal(size=shape, scale=0.1).astype(np.float32) for name, shape in head_shapes(head).items()}
-    parts = StudentParts(config=StudentConfig(kind="probe", head=head, base=describe_base(plan)), tensors=tensors)
-    return write_student(tmp_path / "probe", parts, base=lambda folder: copy_base(model, folder))
 
 
 def task_of(images: list[Path], preset: Any = "five_fold", **changes: Any) -> Task:

@@ -10,8 +10,8 @@ from PIL import Image
 from sentifuse import cli
 from sentifuse.cache.current import read_current
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.crowd.labels.cached import gather
 from sentifuse.crowd.labels.near_duplicates import by_cosine, by_hash
+from sentifuse.crowd.vectors import gather
 from sentifuse.data.image_hashes import read_image_hashes
 from sentifuse.data.manifest import read_manifest
 

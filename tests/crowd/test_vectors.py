@@ -11,7 +11,7 @@ import pytest
 from sentifuse import CacheError, ConfigError
 from sentifuse.cache.current import read_current
 from sentifuse.cache.reader import FeatureReader
-from sentifuse.crowd.labels.cached import gather, parse_feature
+from sentifuse.crowd.vectors import gather, parse_feature
 
 
 def open_reader(artifacts: Path, encoder: str, **how: str) -> FeatureReader:
